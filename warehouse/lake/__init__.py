@@ -1,0 +1,1 @@
+"""Tables at rest: Delta tables, ledger, pins, upkeep and audit."""

@@ -1,0 +1,264 @@
+"""The ledger and the quarantine: which input gave which rows to which version, and which rows were set aside, and why.
+
+Both are Delta tables of the warehouse, and both are *views*: what happened stands in each table's own log. A commit
+names a record file beside the table (``_commits/<commit_id>.parquet``: one row an input) and, where rows were refused,
+a file with those rows; `catch_up` copies them, with the version that the log gave them, into ``Ledger`` and
+``Quarantine``, marking how far it has read in the same commit. A crash in between is healed by the next call, two calls
+at once cannot record a version twice, and both tables can be thrown away and made again from the logs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import polars as pl
+import pyarrow as pa
+
+from warehouse import storage
+from warehouse.config import Settings
+from warehouse.errors import ConflictError, NotFoundError
+from warehouse.lake import delta, staged
+
+LEDGER = "Ledger"
+QUARANTINE = "Quarantine"
+COMMITS = "_commits"
+
+Status = Literal["committed", "refused", "removed"]
+
+_JSON = ("data_id", "rules", "nulled", "cast", "missing", "extra", "tracts")
+
+QUARANTINED_ROWS = pa.schema(
+    [
+        ("input_id", pa.int64()),
+        ("uri", pa.string()),
+        ("row_number", pa.int64()),
+        ("rules", pa.list_(pa.string())),
+        ("key", pa.string()),
+        ("values", pa.string()),
+    ]
+)
+_WHEN = [("table", pa.string()), ("version", pa.int64())]
+QUARANTINE_SCHEMA = pa.schema([*_WHEN, *QUARANTINED_ROWS])
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of one input in one commit.
+
+    Attributes
+    ----------
+    unit
+        What a re-delivery replaces, in words: dataset type and data id, else the path.
+    stamp, digest
+        The listing's ETag or size and time; the digest of the content, where it was computed.
+    rows_read, rows_committed, rows_quarantined
+        ``rows_read == rows_committed + rows_quarantined``, always.
+    rules
+        Refused rows by rule (a row that breaks two counts in both).
+    nulled, cast
+        Values by column: non-finite ones that became null, ones whose type was changed without loss.
+    missing, extra
+        Columns that the contract has and the file lacks, and the other way round.
+    tracts
+        Tracts that its rows went to: where to look when the input is replaced.
+    """
+
+    input_id: int
+    unit: str
+    uri: str
+    size: int
+    stamp: str
+    status: Status
+    dataset_type: str | None = None
+    data_id: Mapping[str, int | str] = field(default_factory=dict)
+    run: str | None = None
+    digest: str | None = None
+    rows_read: int = 0
+    rows_committed: int = 0
+    rows_quarantined: int = 0
+    rules: Mapping[str, int] = field(default_factory=dict)
+    nulled: Mapping[str, int] = field(default_factory=dict)
+    cast: Mapping[str, int] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    extra: Sequence[str] = ()
+    tracts: Sequence[int] = ()
+    error: str | None = None
+    contract: str | None = None
+    seconds: float = 0.0
+
+
+_TYPES: dict[str, Any] = {
+    "input_id": pa.int64(),
+    "size": pa.int64(),
+    "rows_read": pa.int64(),
+    "rows_committed": pa.int64(),
+    "rows_quarantined": pa.int64(),
+    "seconds": pa.float64(),
+}
+ENTRIES = pa.schema([(name, _TYPES.get(name, pa.string())) for name in Entry.__dataclass_fields__])
+LEDGER_SCHEMA = pa.schema(
+    [*_WHEN, *ENTRIES, ("commit_id", pa.string()), ("run_id", pa.string()), ("committed_at", pa.timestamp("us", "UTC"))]
+)
+_STATISTICS = ("version", "input_id")
+
+
+def entries_frame(entries: Sequence[Entry]) -> pl.DataFrame:
+    """Return entries as a frame of the schema `ENTRIES`; what is not a scalar becomes JSON text."""
+    rows = [asdict(entry) for entry in entries]
+    for row in rows:
+        for name in _JSON:
+            row[name] = json.dumps(row[name], sort_keys=True)
+    return pl.DataFrame(rows, schema=pl.Schema(ENTRIES))
+
+
+def frame_entries(frame: pl.DataFrame) -> list[Entry]:
+    """Return the rows of a ledger frame as entries."""
+    names = list(Entry.__dataclass_fields__)
+    return [
+        Entry(**{name: json.loads(row[name]) if name in _JSON else row[name] for name in names})
+        for row in frame.select(names).iter_rows(named=True)
+    ]
+
+
+def write_record(
+    table_uri: str, commit_id: str, entries: Sequence[Entry], refused: pl.DataFrame | None, settings: Settings
+) -> dict[str, Any]:
+    """Write a commit's record files beside the table, before the commit, and return the metadata that names them.
+
+    The metadata also says, for each input, what anybody needs who has the log alone.
+    """
+    folder = storage.join(table_uri, COMMITS)
+    storage.write_bytes(storage.join(folder, f"{commit_id}.parquet"), _parquet(entries_frame(entries)), settings)
+    metadata: dict[str, Any] = {
+        "record": f"{COMMITS}/{commit_id}.parquet",
+        "rows_read": sum(e.rows_read for e in entries),
+        "rows_committed": sum(e.rows_committed for e in entries),
+        "rows_quarantined": sum(e.rows_quarantined for e in entries),
+        "inputs": [
+            [e.input_id, e.status, e.digest or e.stamp, e.rows_read, e.rows_committed, e.rows_quarantined]
+            for e in entries
+        ],
+    }
+    if refused is not None and refused.height:
+        name = f"{COMMITS}/{commit_id}.quarantine.parquet"
+        storage.write_bytes(storage.join(table_uri, name), _parquet(refused), settings)
+        metadata["quarantine"] = name
+    return metadata
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=3)
+    return buffer.getvalue()
+
+
+def create(root: str, settings: Settings) -> None:
+    """Create the two tables unless they are there."""
+    for name, schema, about in (
+        (LEDGER, LEDGER_SCHEMA, "One row an input and version: what was read, committed, quarantined, and when."),
+        (QUARANTINE, QUARANTINE_SCHEMA, "Rows set aside, with the rules that refused them, their input and values."),
+    ):
+        delta.create(
+            storage.join(root, name),
+            schema,
+            settings,
+            name=name,
+            description=about,
+            partition_by=("table",),
+            statistics=_STATISTICS,
+        )
+
+
+def catch_up(root: str, table: str, settings: Settings) -> int:
+    """Bring ledger and quarantine up to the newest version of `table`; return that version.
+
+    Safe to call at any time, by several at once, and after any crash.
+    """
+    table_uri = storage.join(root, table)
+    newest = delta.snapshot(table_uri, settings).version
+    for name in (QUARANTINE, LEDGER):  # the ledger last: where it tells of rows set aside, they can be seen
+        for _ in range(settings.commit_attempts):
+            try:
+                _record(root, table, name, newest, settings)
+            except ConflictError:
+                continue  # another process recorded meanwhile; look again what is left to do
+            break
+        else:
+            raise ConflictError(f"{settings.commit_attempts} attempts to record were overtaken", table=name)
+    return newest
+
+
+def _record(root: str, table: str, name: str, newest: int, settings: Settings) -> None:
+    uri = storage.join(root, name)
+    base = delta.snapshot(uri, settings)
+    mark = f"record:{table}"
+    since = base.mark(mark)
+    if since >= newest:
+        return
+    frames = list(_frames(root, table, name, since, newest, settings))
+    schema = LEDGER_SCHEMA if name == LEDGER else QUARANTINE_SCHEMA
+    add = []
+    if frames:
+        in_file = schema.remove(schema.get_field_index("table"))
+        frame = pl.concat(frames).select(in_file.names)
+        add.append(
+            staged.write(frame, uri, settings, schema=in_file, statistics=_STATISTICS, partition={"table": table})
+        )
+    delta.commit(base, uuid.uuid4().hex, settings, add=add, marks={mark: newest})
+
+
+def _frames(root: str, table: str, name: str, since: int, newest: int, settings: Settings) -> Iterator[pl.DataFrame]:
+    table_uri = storage.join(root, table)
+    for entry in delta.commits(table_uri, settings, since=since, until=newest):
+        record = entry.metadata.get("record" if name == LEDGER else "quarantine")
+        if record is None:
+            continue
+        frame = pl.read_parquet(storage.read_bytes(storage.join(table_uri, record), settings))
+        frame = frame.with_columns(version=pl.lit(entry.version, dtype=pl.Int64))
+        if name == LEDGER:
+            frame = frame.with_columns(
+                commit_id=pl.lit(entry.metadata["commit_id"]),
+                run_id=pl.lit(entry.metadata.get("run_id"), dtype=pl.String),
+                committed_at=pl.lit(entry.timestamp).dt.cast_time_unit("us"),
+            )
+        yield frame
+
+
+def read(root: str, name: str, table: str | None, settings: Settings) -> pl.DataFrame:
+    """Return the rows of ``Ledger`` or ``Quarantine``, of one table or of all, oldest first."""
+    uri = storage.join(root, name)
+    schema = LEDGER_SCHEMA if name == LEDGER else QUARANTINE_SCHEMA
+    empty = pl.DataFrame(schema=pl.Schema(schema))
+    try:
+        files = delta.snapshot(uri, settings).files
+    except NotFoundError:
+        return empty
+    if table is not None:
+        files = files.filter(pl.col("table") == table)
+    options = storage.polars_options(uri, settings) or None
+    frames = [
+        pl.read_parquet(storage.join(uri, path), storage_options=options, hive_partitioning=False).select(
+            pl.lit(owner).alias("table"), pl.all()
+        )
+        for path, owner in files.select("path", "table").iter_rows()
+    ]
+    return pl.concat([empty, *frames]).sort("table", "version", "input_id", maintain_order=True)
+
+
+def latest(root: str, table: str, settings: Settings) -> pl.DataFrame:
+    """Return the newest ledger row of each input of `table`."""
+    rows = read(root, LEDGER, table, settings)
+    return rows.group_by("input_id", maintain_order=True).last().select(rows.columns)
+
+
+def quarantined(root: str, table: str | None, settings: Settings) -> pl.DataFrame:
+    """Return the rows that are set aside now: those of each input's newest version."""
+    rows = read(root, QUARANTINE, table, settings)
+    ledger = read(root, LEDGER, table, settings)
+    newest = ledger.group_by("table", "input_id").agg(pl.col("version").max())
+    return rows.join(newest, on=["table", "input_id", "version"], how="semi", maintain_order="left")

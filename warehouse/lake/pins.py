@@ -1,0 +1,88 @@
+"""Pinned releases: one small object that names the version of every table.
+
+Delta has no commit over several tables. A pin is that: written once, atomically, never changed; a reader that opens a
+warehouse by a pin's name reads every table as of it, and upkeep keeps what a pin needs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from warehouse import storage
+from warehouse.config import Settings
+from warehouse.errors import ConflictError, InputError, NotFoundError, QueryError, near_misses
+from warehouse.lake import delta
+from warehouse.lake.root import Root
+
+FOLDER = "_pins"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pinned release: its name, when it was made (UTC, ISO 8601), and table -> version."""
+
+    name: str
+    created_at: str
+    versions: Mapping[str, int]
+
+
+def pin(root: Root, name: str, settings: Settings) -> Pin:
+    """Pin the present version of every table under `name`.
+
+    Raises
+    ------
+    QueryError
+        The name is not one of letters, digits, dots, dashes and underscores.
+    ConflictError
+        The name is taken; a pin never changes.
+    """
+    if not _NAME.fullmatch(name):
+        raise QueryError(f"{name!r} cannot name a pin: letters, digits, '.', '-' and '_' can", kind="pin", uri=root.uri)
+    found = {}
+    for table in root.contracts.tables:
+        try:
+            found[table] = delta.snapshot(root.table_uri(table), settings).version
+        except NotFoundError:
+            continue
+    made = Pin(name, datetime.now(tz=UTC).isoformat(timespec="seconds"), found)
+    if not storage.put_if_absent(_uri(root, name), json.dumps(asdict(made), indent=2).encode(), settings):
+        raise ConflictError(
+            f"the pin {name!r} exists; unpin it first, or choose another name", kind="pin", uri=root.uri
+        )
+    return made
+
+
+def unpin(root: Root, name: str, settings: Settings) -> None:
+    """Remove a pin (NotFoundError where there is none)."""
+    read(root, name, settings)
+    storage.delete(_uri(root, name), settings)
+
+
+def read(root: Root, name: str, settings: Settings) -> Pin:
+    """Return the pin called `name` (NotFoundError names the near misses)."""
+    try:
+        return Pin(**json.loads(storage.read_bytes(_uri(root, name), settings)))
+    except InputError as error:
+        hint = near_misses(name, [p.name for p in pins(root, settings)])
+        raise NotFoundError(f"no pinned release {name!r}; {hint}", kind="pin", uri=root.uri) from error
+
+
+def pins(root: Root, settings: Settings) -> list[Pin]:
+    """Return all pins, oldest first."""
+    folder = storage.join(root.uri, FOLDER)
+    found = [Pin(**json.loads(storage.read_bytes(e.uri, settings))) for e in storage.listing(folder, settings)]
+    return sorted(found, key=lambda p: (p.created_at, p.name))
+
+
+def versions(root: Root, table: str, settings: Settings) -> list[int]:
+    """Return the versions of `table` that pins need."""
+    return sorted({p.versions[table] for p in pins(root, settings) if table in p.versions})
+
+
+def _uri(root: Root, name: str) -> str:
+    return storage.join(root.uri, FOLDER, f"{name}.json")
