@@ -1,0 +1,1 @@
+"""The pipeline, a file a step: plan, conform, assign, quality, stage, run."""

@@ -1,0 +1,229 @@
+"""Plan: what a listing means for a table - new, changed, unchanged, vanished, left aside - and the units of work.
+
+The same rows lie in a tree several times: by patch and by tract, by detector and by visit, in an earlier and in a later
+run. Here is decided which of them count; doubled rows are the worst that can happen, so where it cannot be
+decided, it is refused. Nothing is read here but the ledger and, where a local file's time has changed, its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from warehouse import storage
+from warehouse.config import Settings
+from warehouse.contracts.contract import Contract
+from warehouse.errors import ContractError
+from warehouse.lake.ledger import Entry
+from warehouse.readers.reader import Input
+
+Why = Literal["new", "changed", "retry"]
+
+_RUN_TIME = re.compile(r"\d{8}T\d{6}Z")
+_NUMBERS = ("tract", "patch", "visit", "detector")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An input that will be read: its unit (what it replaces), the unit's id, why, and which tracts hold it now."""
+
+    input: Input
+    input_id: int
+    unit: str
+    why: Why
+    tracts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAside:
+    """A file that will not be read, and why not."""
+
+    uri: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done to one table. `work` is sorted so that neighbours on the sky are neighbours in it."""
+
+    table: str
+    contract_digest: str
+    dataset_type: str | None
+    work: tuple[Planned, ...] = ()
+    unchanged: tuple[Entry, ...] = ()
+    vanished: tuple[Entry, ...] = ()
+    left_aside: tuple[LeftAside, ...] = ()
+    remove_vanished: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def plan_id(self) -> str:
+        """A digest of what is to be staged: the same work, planned again after a crash, finds what was staged."""
+        text = [self.table, self.contract_digest]
+        text += [f"{p.input_id} {p.input.uri} {p.input.stamp}" for p in self.work]
+        return hashlib.blake2b("\n".join(text).encode(), digest_size=12).hexdigest()
+
+    @property
+    def removes(self) -> tuple[Entry, ...]:
+        """Inputs whose rows go although nothing replaces them."""
+        return self.vanished if self.remove_vanished else ()
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.work and not self.removes
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of the inputs to read."""
+        return sum(p.input.size for p in self.work)
+
+
+def unit_of(contract: Contract, item: Input) -> str:
+    """Return what a re-delivery of `item` replaces: dataset type and data id where both are known, else the path."""
+    if item.dataset_type is not None:
+        dimensions = contract.dataset_type(item.dataset_type).dimensions
+        if all(name in item.data_id for name in dimensions):
+            return " ".join([item.dataset_type, *(f"{name}={item.data_id[name]}" for name in dimensions)])
+    return item.uri
+
+
+def input_id(table: str, unit: str) -> int:
+    """Return the 63-bit id of a unit, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(f"{table}\n{unit}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+def plan(
+    contract: Contract,
+    inputs: Sequence[Input],
+    ledger: Iterable[Entry],
+    settings: Settings,
+    *,
+    roots: Sequence[str] = (),
+    dataset_type: str | None = None,
+    retry: Collection[int] = (),
+    remove_vanished: bool = False,
+) -> Plan:
+    """Return what `inputs` mean for a table whose newest ledger entries are `ledger`.
+
+    Parameters
+    ----------
+    roots
+        What was listed: only inputs below it can have vanished.
+    dataset_type
+        The one that shall feed the table; without it the table's present one, else the contract's first.
+    retry
+        Ids of inputs to take up again although they have not changed.
+
+    Raises
+    ------
+    ContractError
+        Another dataset type feeds the table already, or two units share an id.
+    """
+    known = {entry.input_id: entry for entry in ledger if entry.status != "removed"}
+    chosen = _choose_dataset_type(contract, inputs, known.values(), dataset_type)
+    aside = [
+        LeftAside(i.uri, f"{contract.table} is fed by {chosen or 'plain files'}, this is {i.dataset_type or 'plain'}")
+        for i in inputs
+        if i.dataset_type != chosen
+    ]
+    units = _latest_runs(contract, [i for i in inputs if i.dataset_type == chosen], aside)
+    work: list[Planned] = []
+    unchanged: list[Entry] = []
+    for unit, item in units.items():
+        identity = input_id(contract.table, unit)
+        entry = known.get(identity)
+        if entry is not None and entry.unit != unit:
+            raise ContractError(f"{unit!r} and {entry.unit!r} share the id {identity}", table=contract.table)
+        if entry is None:
+            work.append(Planned(item, identity, unit, "new"))
+        elif identity in retry:
+            work.append(Planned(item, identity, unit, "retry", tuple(entry.tracts)))
+        elif run_order(item.run) < run_order(entry.run):
+            aside.append(LeftAside(item.uri, f"{unit} is loaded from a later run, {entry.run}"))
+        elif _same_content(item, entry, settings):
+            unchanged.append(entry)
+        else:
+            work.append(Planned(item, identity, unit, "changed", tuple(entry.tracts)))
+    seen = {input_id(contract.table, unit) for unit in units}
+    vanished = [e for e in known.values() if e.input_id not in seen and _below(e.uri, roots)]
+    return Plan(
+        table=contract.table,
+        contract_digest=contract.digest,
+        dataset_type=chosen,
+        work=tuple(sorted(work, key=_sky_order)),
+        unchanged=tuple(unchanged),
+        vanished=tuple(vanished),
+        left_aside=tuple(aside),
+        remove_vanished=remove_vanished,
+        counts={why: sum(p.why == why for p in work) for why in ("new", "changed", "retry")},
+    )
+
+
+def run_order(run: str | None) -> tuple[str, str]:
+    """Return a sort key that puts a later RUN collection after an earlier one: its last time stamp, then its name."""
+    times = _RUN_TIME.findall(run or "")
+    return (times[-1] if times else "", run or "")
+
+
+def _choose_dataset_type(
+    contract: Contract, inputs: Sequence[Input], known: Iterable[Entry], told: str | None
+) -> str | None:
+    """Return the one dataset type that feeds the table, or None for plain files."""
+    if told is not None:
+        contract.dataset_type(told)  # an unknown one is named with its near misses
+    feeding = {entry.dataset_type for entry in known if entry.status == "committed"}
+    present = {item.dataset_type for item in inputs}
+    preferred = [d.name for d in contract.dataset_types if d.name in present]
+    wanted = told or (preferred[0] if preferred else None)
+    if not feeding or wanted in feeding or not inputs:
+        return wanted if inputs or told else next(iter(feeding), None)
+    if told is None and feeding & present:
+        return next(iter(feeding & present))
+    message = (
+        f"the table is fed by {_spelled(feeding)}, these inputs are {_spelled({wanted})}: the same rows would stand "
+        "in it twice; give the dataset type that feeds it, or load into another warehouse"
+    )
+    raise ContractError(message, kind="overlap", table=contract.table)
+
+
+def _spelled(dataset_types: Iterable[str | None]) -> str:
+    return ", ".join(sorted(name or "plain files" for name in dataset_types))
+
+
+def _latest_runs(contract: Contract, inputs: Sequence[Input], aside: list[LeftAside]) -> dict[str, Input]:
+    """Return one input a unit, the latest run's, and add the others to `aside`."""
+    units: dict[str, Input] = {}
+    for item in sorted(inputs, key=lambda i: (run_order(i.run), i.uri)):
+        unit = unit_of(contract, item)
+        earlier = units.get(unit)
+        if earlier is not None:
+            same_run = run_order(earlier.run) == run_order(item.run)
+            why = "stands twice in one run" if same_run else f"is delivered again by a later run, {item.run}"
+            aside.append(LeftAside(earlier.uri, f"{unit} {why}"))
+        units[unit] = item
+    return units
+
+
+def _same_content(item: Input, entry: Entry, settings: Settings) -> bool:
+    """Compare by what identifies content: the ETag on S3; on a local disk time and size, then the digest."""
+    if item.size != entry.size:
+        return False
+    if storage.scheme(item.uri) == "s3":
+        return item.stamp == entry.stamp
+    if item.stamp == entry.stamp and item.uri == entry.uri:
+        return True
+    return entry.digest is not None and storage.digest(item.uri, settings) == entry.digest
+
+
+def _below(uri: str, roots: Sequence[str]) -> bool:
+    return any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def _sky_order(planned: Planned) -> tuple[object, ...]:
+    data_id = planned.input.data_id
+    return (*(int(data_id.get(name, -1)) for name in _NUMBERS), planned.input.uri)
