@@ -1,0 +1,1 @@
+"""The match, the materialised join and what is drawn from it."""
