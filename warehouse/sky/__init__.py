@@ -1,0 +1,1 @@
+"""Where a row lies: sky maps and regions."""
