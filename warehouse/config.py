@@ -69,6 +69,9 @@ class Settings(BaseSettings):
         Asked for keys, region and endpoint that are not given otherwise.
     s3_addressing
         ``auto``: path style at an endpoint of one's own, virtual hosts at AWS.
+    s3_ca_bundle
+        Certificates to trust. Polars and deltalake take them from ``SSL_CERT_FILE``, which is set to this unless it
+        is set already.
     s3_connect_timeout, s3_read_timeout, s3_attempts
         Seconds, seconds and tries after which a store counts as unreachable.
     """

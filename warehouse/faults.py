@@ -16,6 +16,7 @@ from warehouse.errors import InputError, StorageError, WarehouseError
 _ERRNO_KINDS = {
     errno.ENOSPC: "no_space",
     errno.EDQUOT: "no_space",
+    errno.EFBIG: "no_space",
     errno.EACCES: "permission",
     errno.EPERM: "permission",
     errno.EROFS: "permission",
@@ -30,11 +31,11 @@ _SIGNS = (
     ("credentials", r"NoCredential|Unable to locate credentials|ExpiredToken|ProfileNotFound|config profile"),
     (
         "permission",
-        r"AccessDenied|Access Denied|Forbidden|\b403\b|InvalidAccessKeyId|SignatureDoesNotMatch|[Pp]ermission denied",
+        r"AccessDenied|Access Denied|(?:code: |\()403\b|InvalidAccessKeyId|SignatureDoesNotMatch|[Pp]ermission denied",
     ),
     ("no_space", r"No space left|QuotaExceeded|Disk quota|InsufficientStorage"),
     ("tls", r"(?i:certificate|SSL:|SSLError)"),
-    ("throttled", r"SlowDown|TooManyRequests|\b429\b|\b503\b|reduce your request rate"),
+    ("throttled", r"SlowDown|TooManyRequests|(?:code: |\()(?:429|503)\b|reduce your request rate"),
     (
         "unreachable",
         (
@@ -79,13 +80,17 @@ def translated(uri: str, doing: str) -> Iterator[None]:
 def translation(error: BaseException, uri: str, doing: str) -> WarehouseError | None:
     """Return our error for what a store's client raised, or None where `error` is not a store's."""
     module = type(error).__module__.partition(".")[0]
-    if not (isinstance(error, OSError) or module in {"botocore", "aiobotocore", "aiohttp"}):
+    # Polars' Parquet writer wraps what the system says into an error of its own.
+    system = re.search(r"\(os error (\d+)\)", str(error)) if module == "polars" else None
+    if not (isinstance(error, OSError) or system or module in {"botocore", "aiobotocore", "aiohttp"}):
         return None
     text = f"{type(error).__name__}: {error} {error.__cause__!r}"
     sign = next((kind for kind, words in _SIGNS if re.search(words, text)), None)
-    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError) and sign != "bucket":
+    absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+    if absent and sign != "bucket" and not doing.startswith("writing"):
         return InputError(f"no such file ({doing} it)", kind="vanished", uri=uri)
-    number = error.errno if isinstance(error, OSError) else None
-    kind = _ERRNO_KINDS.get(number or 0) or sign or "storage"
+    number = int(system[1]) if system else error.errno if isinstance(error, OSError) else None
+    unanswered = "unreachable" if isinstance(error, ConnectionError | TimeoutError) else "storage"
+    kind = _ERRNO_KINDS.get(number or 0) or sign or unanswered
     detail = " ".join(str(error).split())[:300]
     return StorageError(f"{_ADVICE[kind]} ({doing}: {detail})", kind=kind, uri=uri)

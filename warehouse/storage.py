@@ -202,7 +202,7 @@ def object_store_options(uri: str, settings: Settings) -> dict[str, str]:
         "retry_timeout": f"{settings.s3_connect_timeout * settings.s3_attempts:g}s",
     }
     if settings.s3_ca_bundle and settings.s3_verify_tls and (to.endpoint or "https").startswith("https"):
-        # object_store reads no bundle named by an option, but the one that this variable names.
+        # Polars and deltalake take a bundle from this variable only.
         os.environ.setdefault("SSL_CERT_FILE", settings.s3_ca_bundle)
     return {name: value for name, value in options.items() if value is not None}
 
@@ -227,10 +227,24 @@ def filesystem(uri: str, settings: Settings) -> tuple[Any, str]:
     uri = absolute(uri)
     if scheme(uri) != "s3":
         return fsspec.filesystem("file"), uri
-    fs = fsspec.filesystem("s3", **fsspec_options(uri, settings))
+    fs = fsspec.filesystem("s3", session=_impatient_session(), **fsspec_options(uri, settings))
     # botocore has tried already; s3fs would repeat each series of tries five times.
     fs.retries = 1
     return fs, uri.removeprefix("s3://")
+
+
+@lru_cache(maxsize=1)
+def _impatient_session() -> Any:  # noqa: ANN401 - aiobotocore publishes no types
+    """Return the session of all S3 clients here, which sends no ``Expect: 100-continue`` before a write.
+
+    aiohttp waits for the answer to it without a time limit, so that a server that hangs would hang us.
+    """
+    from aiobotocore.session import AioSession  # type: ignore[import-untyped]
+    from botocore.handlers import add_expect_header
+
+    session = AioSession()
+    session.unregister("before-call.s3", add_expect_header)
+    return session
 
 
 # ----------------------------------------------------------------------------------------------- operations

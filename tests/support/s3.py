@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import botocore.session
@@ -56,20 +57,26 @@ class S3Server:
 
     def client(self):
         """Return a plain botocore client, to look at the store past the code under test."""
-        return botocore.session.Session().create_client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id=KEY_ID,
-            aws_secret_access_key=SECRET,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+        return _client(self.endpoint)
 
     def make_bucket(self) -> str:
         """Create an empty bucket of a fresh name and return that name."""
         name = f"t-{uuid.uuid4().hex[:16]}"
         self.client().create_bucket(Bucket=name)
         return name
+
+
+@cache
+def _client(endpoint: str):
+    return botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=KEY_ID,
+        aws_secret_access_key=SECRET,
+        config=Config(s3={"addressing_style": "path"}),
+        verify=False,
+    )
 
 
 def free_port() -> int:
@@ -88,7 +95,9 @@ def _answers(port: int) -> bool:
 
 
 @contextmanager
-def _serving(command: list[str], port: int, log: Path, extra_env: dict[str, str]) -> Iterator[S3Server]:
+def _serving(
+    command: list[str], port: int, log: Path, extra_env: dict[str, str], protocol: str = "http"
+) -> Iterator[S3Server]:
     """Run `command` until the block ends; hand over once `port` answers."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | extra_env
     with log.open("wb") as output:
@@ -104,19 +113,25 @@ def _serving(command: list[str], port: int, log: Path, extra_env: dict[str, str]
                     raise RuntimeError(f"{command[0]} ended at its start: {log.read_text(errors='replace')[-2000:]}")
             else:
                 raise RuntimeError(f"{command[0]} did not answer within {START_SECONDS} s")
-            yield S3Server(f"http://127.0.0.1:{port}", process.pid)
+            yield S3Server(f"{protocol}://127.0.0.1:{port}", process.pid)
         finally:
             process.kill()
             process.wait()
 
 
 @contextmanager
-def moto_server(folder: Path) -> Iterator[S3Server]:
-    """Run moto's S3 server, which honours ``If-None-Match``; its log goes into `folder`."""
+def moto_server(folder: Path, tls: tuple[Path, Path] | None = None) -> Iterator[S3Server]:
+    """Run moto's S3 server, which honours ``If-None-Match`` and takes any credentials; its log goes into `folder`.
+
+    `tls` is the server's certificate and key.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    # moto takes any credentials unless it is told to check them; the extra part keeps it from logging each request.
-    with _serving(command, port, folder / "moto.log", {"PYTHONWARNINGS": "ignore"}) as server:
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    protocol = "http"
+    if tls is not None:
+        command += ["-c", str(tls[0]), "-k", str(tls[1])]
+        protocol = "https"
+    with _serving(command, port, folder / "moto.log", {}, protocol) as server:
         yield server
 
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from warehouse import storage
 from warehouse.config import Settings
+from warehouse.contracts.contract import Contract
 from warehouse.errors import InputError
 from warehouse.faults import translated, translation
 
@@ -33,7 +34,7 @@ _TAIL_BYTES = 256 << 10
 # What a decoded value takes in memory; a string or binary takes a view, and its bytes besides.
 _VALUE_BYTES = {"BOOLEAN": 0.125, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8, "BYTE_ARRAY": 16}
 # Blocks are this part of the memory: the bytes as stored, as decoded, and as written to scratch lie side by side.
-_BLOCK_SHARE = 8
+_BLOCK_SHARE = 4
 _STREAM_BYTES = 1 << 20
 
 
@@ -153,12 +154,13 @@ class ParquetInput:
         if total.decoded <= memory * 3 // 4 and all(extent.peak <= memory // 4 for extent in extents.values()):
             yield pl.concat([self._read(block, start, rows) for block in blocks], how="horizontal")
             return
-        each = max(1, rows * (memory // 4) // total.decoded)
+        each = max(1, rows * (memory // 4) // max(1, total.decoded))
         with _scratch_folder(self.settings) as folder:
             for number, block in enumerate(blocks):
                 fits = sum((extents[name] for name in block), _NOTHING).peak <= memory // 2
                 pieces = self._sliced(block, start, rows, each) if fits else self._streamed(block, group, each)
-                _write_pieces(pieces, folder, number)
+                if (came := _write_pieces(pieces, folder, number)) != rows:
+                    raise self.corrupt(f"the footer promises {rows} rows from row {start}, {came} of {block[0]} came")
             for piece in range(-(-rows // each)):
                 yield _gather_piece(folder, piece, len(blocks), min(each, rows - piece * each), self)
 
@@ -170,12 +172,10 @@ class ParquetInput:
         """Yield the same as `_sliced`, reading page by page: for a column of which one row group does not fit."""
         with self._reading():
             fs, path = storage.filesystem(self.uri, self.settings)
-            wanted = self._scan().select(cs.by_name(*block)).collect_schema()
             with fs.open(path, "rb", block_size=_STREAM_BYTES) as stream:
                 file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_STREAM_BYTES)
                 for batch in file.iter_batches(each, row_groups=[group], columns=list(block), use_threads=False):
-                    frame = pl.DataFrame(pa.table(batch).select(list(block))).cast(wanted)
-                    yield frame
+                    yield pl.DataFrame(pa.table(batch).select(list(block)))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -206,7 +206,7 @@ class ParquetInput:
 class ParquetReader:
     """Opens Parquet files; the registry in `warehouse.readers` holds the one instance."""
 
-    def open(self, uri: str, settings: Settings) -> ParquetInput:
+    def open(self, uri: str, settings: Settings, contract: Contract | None = None) -> ParquetInput:  # noqa: ARG002 - a file is one table
         """Return `uri` with its footer read and checked against the file's size.
 
         Raises
@@ -272,6 +272,8 @@ def _check_footer(opened: ParquetInput, data_end: int) -> None:
     rows = 0
     for group in map(opened.metadata.row_group, range(opened.metadata.num_row_groups)):
         rows += group.num_rows
+        if group.num_rows == 0:
+            continue  # no pages, so no places either
         for chunk in map(group.column, range(group.num_columns)):
             first = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)
             if first < len(_MAGIC) or chunk.total_compressed_size < 0 or first + chunk.total_compressed_size > data_end:
@@ -310,17 +312,22 @@ def _blocks(extents: Mapping[str, _Extent], most: int) -> list[list[str]]:
 
 @contextmanager
 def _scratch_folder(settings: Settings) -> Iterator[Path]:
-    place = str(settings.scratch or tempfile.gettempdir())
-    with translated(place, "making a scratch folder"):
-        folder = tempfile.TemporaryDirectory(prefix="tractlake-", dir=settings.scratch)
+    place = settings.scratch or Path(tempfile.gettempdir())
+    with translated(str(place), "making a scratch folder"):
+        place.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix="tractlake-", dir=place)
     with folder as name:
         yield Path(name)
 
 
-def _write_pieces(pieces: Iterable[pl.DataFrame], folder: Path, block: int) -> None:
+def _write_pieces(pieces: Iterable[pl.DataFrame], folder: Path, block: int) -> int:
+    """Write the pieces of one block of columns, and return how many rows they have."""
+    rows = 0
     for piece, frame in enumerate(pieces):
+        rows += frame.height
         with translated(str(folder), "writing scratch files"):
             frame.write_ipc(folder / f"{piece}-{block}.arrow", compression="uncompressed")
+    return rows
 
 
 def _gather_piece(folder: Path, piece: int, blocks: int, rows: int, opened: ParquetInput) -> pl.DataFrame:
@@ -329,7 +336,7 @@ def _gather_piece(folder: Path, piece: int, blocks: int, rows: int, opened: Parq
     with translated(str(folder), "reading scratch files"):
         frames = [pl.read_ipc(path) for path in paths if path.exists()]
     if [frame.height for frame in frames] != [rows] * blocks:
-        raise opened.corrupt(f"{rows} rows were promised, columns of {[frame.height for frame in frames]} rows came")
+        raise opened.corrupt(f"{rows} rows were promised, blocks of {[frame.height for frame in frames]} came")
     for path in paths:
         path.unlink()
     return pl.concat(frames, how="horizontal")

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from warehouse.config import Settings
+from warehouse.contracts.contract import Contract
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ class OpenedInput(Protocol):
 class Reader(Protocol):
     """A file format."""
 
-    def open(self, uri: str, settings: Settings) -> OpenedInput:
-        """Read the header of `uri`.
+    def open(self, uri: str, settings: Settings, contract: Contract | None = None) -> OpenedInput:
+        """Read the header of `uri`; a format whose files hold several tables takes the one that fits `contract`.
 
         Raises
         ------
