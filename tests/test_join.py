@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.joined import by_hand, said
 from warehouse.contracts import load
+from warehouse.contracts.derived import ObjectChoice, object_truth_contract
 from warehouse.errors import ContractError, NotFoundError, QualityError
-from warehouse.truth.columns import ObjectChoice, object_truth_contract
 from warehouse.truth.join import Tally, object_truth, tally
 
 CHOICE = ObjectChoice(bands=("r",), columns=("refExtendedness",), per_band=("{band}_cModelFlux",))
@@ -69,32 +70,6 @@ def tables(objects, truth):
         pl.DataFrame(truth_rows, truth_schema),
         pl.DataFrame(object_rows, object_schema),
     )
-
-
-def by_hand(matches, truth, objects):
-    """Return (tract, patch, status, truth id, object id) of every row, joined row by row."""
-    matches = {row["id_truth_type"]: row for row in matches.to_dicts()}
-    objects = {row["objectId"]: row for row in objects.to_dicts()}
-    rows, claimed = [], set()
-    for row in truth.to_dicts():
-        match = matches.get(row["id_truth_type"])
-        if match is None or not (match["match_candidate"] or match["match_objectId"]):
-            continue
-        partner = objects.get(match["match_objectId"])
-        where = partner or row
-        status = "matched" if partner else "missed"
-        number = partner and partner["objectId"]
-        claimed.add(number)
-        rows.append((where["tract"], where["patch"], status, row["id_truth_type"], number))
-    for number, row in objects.items():
-        if row["detect_isPrimary"] and not row["merge_peak_sky"] and number not in claimed:
-            rows.append((row["tract"], row["patch"], "unmatched_object", None, number))
-    return sorted(rows, key=repr)
-
-
-def said(frame):
-    columns = ["tract", "patch", "match_status", "mt_id_truth_type", "obj_objectId"]
-    return sorted(frame.select(columns).iter_rows(), key=repr)
 
 
 def only_needed(tract, matches, truth, objects):

@@ -13,9 +13,9 @@ from astropy.io import fits
 from astropy.table import Table
 
 from warehouse.contracts import load
+from warehouse.contracts.derived import object_truth_contract
 from warehouse.errors import ContractError, QueryError, StorageError
 from warehouse.sky.regions import Cone
-from warehouse.truth.columns import object_truth_contract
 from warehouse.truth.photoz import Selection, photoz, split, stable_hash
 from warehouse.truth.photoz_files import write
 

@@ -5,33 +5,48 @@ Thin on purpose: each method names one function of the rooms below and hands it 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
 
-from warehouse import storage
 from warehouse.config import Settings
+from warehouse.contracts.derived import OBJECT_TRUTH, ObjectChoice
+from warehouse.contracts.image import IMAGE
 from warehouse.errors import QueryError
+from warehouse.images import cutout as cutting
+from warehouse.images import finding, pixels, registry
+from warehouse.images.finding import Registered, Time
+from warehouse.images.registry import RegisterReport
 from warehouse.ingest import run
-from warehouse.ingest.job import OnEvent, ignore
 from warehouse.ingest.plan import Plan
 from warehouse.ingest.run import IngestReport
 from warehouse.lake import audit as auditing
 from warehouse.lake import ledger, pins, root
 from warehouse.lake import maintain as upkeep
 from warehouse.lake.audit import Finding
+from warehouse.lake.events import OnEvent, ignore
 from warehouse.lake.maintain import Upkeep
 from warehouse.lake.pins import Pin
 from warehouse.lake.root import Root
 from warehouse.query import catalogue, dataset, lightcurve, scan, skyinfo, sql
-from warehouse.query.areas import Area
+from warehouse.query.areas import Area, Patch, Tract, places
 from warehouse.query.dataset import Format
 from warehouse.query.lightcurve import Ids
 from warehouse.query.tables import Tables, Version
 from warehouse.readers import Listing, list_inputs
+from warehouse.sky.regions import Region
 from warehouse.sky.skymap import SkyMap
+from warehouse.truth import matching, materialise, photoz_files
+from warehouse.truth import photoz as photoz_set
+from warehouse.truth import report as truth_report
+from warehouse.truth.match import MatchSettings
+from warehouse.truth.matching import MatchReport
+from warehouse.truth.materialise import MaterialiseReport, Staleness
+from warehouse.truth.report import TruthReport
 
 
 class Warehouse:
@@ -97,7 +112,8 @@ class Warehouse:
     def tables(self) -> pl.DataFrame:
         """Return one row a table: table, description, rows, files, bytes, version (nulls where nothing is loaded)."""
         rows = []
-        for name, contract in self.root.contracts.tables.items():
+        known = {**self.root.contracts.tables, **self.root.contracts.derived}
+        for name, contract in known.items():
             row: dict[str, Any] = {"table": name, "description": contract.description}
             opened = self._tables.loaded(name)
             if opened is not None:
@@ -117,6 +133,8 @@ class Warehouse:
     def columns(self, table: str) -> pl.DataFrame:
         """Return one row a column: column, datatype, unit, ucd, description."""
         contract = self.root.contract(table)
+        if table == OBJECT_TRUTH:
+            contract = materialise.contract_of(self.root, self.settings)
         rows = [(c.name, c.datatype, c.unit, c.ucd, c.description) for c in contract.columns]
         schema = ("column", "datatype", "unit", "ucd", "description")
         return pl.DataFrame(rows, schema=dict.fromkeys(schema, pl.String), orient="row")
@@ -191,6 +209,7 @@ class Warehouse:
         StorageError, ConflictError
             The store failed, or other writers were always first; run it again.
         """
+        self._writable()
         listing = self.list_inputs(table, uris, dataset_type=dataset_type, **data_id)
         return run.ingest_table(
             self.root,
@@ -213,6 +232,7 @@ class Warehouse:
         on_event: OnEvent = ignore,
     ) -> list[IngestReport]:
         """Ingest all tables of a Butler-like tree in dependency order; return a report a table."""
+        self._writable()
         listing = self.list_inputs(None, uris)
         return run.ingest_inputs(
             self.root,
@@ -227,6 +247,7 @@ class Warehouse:
 
     def retry(self, table: str, *, on_event: OnEvent = ignore) -> IngestReport:
         """Take up again the inputs of `table` of which rows are set aside, after the cause has been mended."""
+        self._writable()
         return run.retry_table(self.root, table, self.settings, on_event=on_event)
 
     def history(self, table: str | None = None) -> pl.DataFrame:
@@ -288,7 +309,16 @@ class Warehouse:
         version: Version | None = None,
         **data_id: int | str,
     ) -> Any:  # noqa: ANN401 - what it is, `format` says
-        """Return a dataset's rows by Butler dataset type and data id; see `warehouse.query.dataset.get`."""
+        """Return a dataset by Butler dataset type and data id.
+
+        Of a catalogue its rows, see `warehouse.query.dataset.get`; of an image astropy's ``CCDData``, see
+        `warehouse.images.pixels.read_image`, and then neither columns nor a format can be chosen.
+        """
+        if finding.is_image_type(self.root, dataset_type):
+            if columns is not None or format != "polars":
+                raise QueryError(f"{dataset_type} is an image: it has no columns and one form", kind="format")
+            row = finding.find(self._registered(version), dataset_type, data_id)
+            return pixels.read_image(row["uri"], self.settings)
         return dataset.get(self._tables, dataset_type, columns=columns, format=format, version=version, **data_id)
 
     def lightcurve(
@@ -320,6 +350,178 @@ class Warehouse:
         """Return the answer to a query in Polars' SQL over the warehouse's tables."""
         return sql.query(self._tables, query, version=version)
 
+    # ------------------------------------------------------------------------------------------------------- images
+
+    def register_images(
+        self,
+        uris: str | Sequence[str],
+        *,
+        dataset_type: str | None = None,
+        remove_vanished: bool = False,
+        on_event: OnEvent = ignore,
+        **data_id: int | str,
+    ) -> RegisterReport:
+        """Register images - calexp, difference images, coadds - by their headers; see `warehouse.images.registry`."""
+        self._writable()
+        return registry.register(
+            self.root,
+            [uris] if isinstance(uris, str) else list(uris),
+            self.settings,
+            dataset_type=dataset_type,
+            data_id=data_id,
+            remove_vanished=remove_vanished,
+            on_event=on_event,
+        )
+
+    def images(
+        self,
+        region: Area | None = None,
+        *,
+        band: str | None = None,
+        time: tuple[Time, Time] | None = None,
+        dataset_type: str | None = None,
+        version: Version | None = None,
+    ) -> pl.LazyFrame:
+        """Return the images that share sky with a region, a row of Image each; see `warehouse.images.finding.images`.
+
+        Parameters
+        ----------
+        region
+            As `scan` has it: a `Tract` or `Patch` is its outer box here, which is what a coadd covers.
+        time
+            First and last moment of the middle of the exposure: MJD (TAI), or datetimes.
+        """
+        opened = self._tables.open(IMAGE, version)
+        where = None
+        if region is not None:
+            where = [_tract_and_patch(p) if isinstance(p, Tract | Patch) else p for p in places(region, opened)]
+        found = self._registered(version)
+        return finding.images(found, where, band=band, time=time, dataset_type=dataset_type)
+
+    def cutout(
+        self,
+        ra: float,
+        dec: float,
+        size_arcsec: float,
+        *,
+        band: str | None = None,
+        dataset_type: str = "deepCoadd",
+        version: Version | None = None,
+        **data_id: int | str,
+    ) -> Any:  # noqa: ANN401 - a CCDData; astropy publishes no types
+        """Return a square piece of the image that shows a position, as ``CCDData``; only its tiles are read.
+
+        Raises
+        ------
+        NotFoundError
+            No image shows the position; the message names the nearest.
+        QueryError
+            Several visits or bands show it, and the data id does not say which.
+        """
+        row = finding.showing(self._registered(version), ra, dec, dataset_type, band, data_id)
+        return cutting.cut(row["uri"], ra, dec, size_arcsec, self.settings)
+
+    def _registered(self, version: Version | None) -> Registered:
+        """Return the images as of a version."""
+        opened = self._tables.open(IMAGE, version)
+        return Registered(self.root, opened.files, partial(scan.read, opened))
+
+    # -------------------------------------------------------------------------------- what is measured and what is true
+
+    def match(
+        self, *, how: MatchSettings | None = None, replace: bool = False, on_event: OnEvent = ignore
+    ) -> MatchReport:
+        """Compute MatchesTruth from TruthSummary and Object, where they have changed since.
+
+        Parameters
+        ----------
+        how
+            Radius, limits and columns; by default as before, at first as published.
+        replace
+            Whether matches that files brought may be replaced, all of them.
+
+        Raises
+        ------
+        ContractError
+            Files feed the table, and it was not told to replace them.
+        NotFoundError
+            There is no truth, or there are no objects.
+        """
+        self._writable()
+        return matching.match_truth(self.root, self.settings, how=how, replace=replace, on_event=on_event)
+
+    def materialise(self, *, choice: ObjectChoice | None = None, on_event: OnEvent = ignore) -> MaterialiseReport:
+        """Bring ObjectTruth - matches, truth and objects joined - up to date; only tracts that changed are made again.
+
+        Parameters
+        ----------
+        choice
+            Which columns of Object it holds; by default as before, at first id, position, flags, extendedness, and
+            PSF and cModel fluxes, errors and magnitudes in the bands that the release has.
+
+        Raises
+        ------
+        NotFoundError
+            One of the three tables holds nothing; the message says how to fill it.
+        """
+        self._writable()
+        return materialise.materialise(self.root, self.settings, choice=choice, on_event=on_event)
+
+    def staleness(self) -> Staleness:
+        """Return how far ObjectTruth is behind the tables that it is made of: which tracts, and why."""
+        return materialise.staleness(self.root, self.settings)
+
+    def photoz(self, region: Region | None = None, *, version: Version | None = None, **cuts: Any) -> pl.LazyFrame:  # noqa: ANN401 - as `Selection` has them
+        """Return a photo-z set: matched galaxies, measured magnitudes and true redshifts, 28 columns by default.
+
+        Parameters
+        ----------
+        region
+            That the truth's position lies in; None means everywhere.
+        version
+            A version of ObjectTruth, a moment, or the name of a pinned release; None for now.
+        cuts
+            What `warehouse.truth.photoz.Selection` takes, such as ``magnitude_limits={"i": (17, 25)}``.
+
+        Raises
+        ------
+        NotFoundError
+            ObjectTruth has not been made; `materialise` makes it.
+        QueryError
+            A cut that is none.
+        ContractError
+            ObjectTruth lacks a column that the set needs.
+        """
+        return photoz_set.photoz(self._object_truth(region, version), photoz_set.selection(region, cuts))
+
+    def write_photoz(
+        self,
+        out: str | os.PathLike[str],
+        region: Region | None = None,
+        *,
+        version: Version | None = None,
+        **cuts: Any,  # noqa: ANN401 - as `Selection` has them
+    ) -> int:
+        """Write a photo-z set to a file of the format that its ending names, with its recipe; return its rows.
+
+        The endings and what they hold: `warehouse.truth.photoz_files.write`; the other arguments: `photoz`.
+        """
+        chosen = photoz_set.selection(region, cuts)
+        opened = self._tables.open(OBJECT_TRUTH, version)
+        rows = photoz_set.photoz(self._object_truth(region, opened.snapshot.version), chosen)
+        pinned = version if isinstance(version, str) else None if self._tables.pin is None else self._tables.pin.name
+        made = materialise.origin(self.root, opened.snapshot, self.settings)
+        recipe = {"release": self.root.release, "pinned": pinned, "versions": dict(made.versions), **chosen.recipe()}
+        return photoz_files.write(rows, os.fspath(out), recipe, made.contract)
+
+    def report(self, out: str | os.PathLike[str], *, version: Version | None = None) -> TruthReport:
+        """Draw what is measured against what is true, from ObjectTruth, into a folder with a static page."""
+        opened = self._tables.open(OBJECT_TRUTH, version)
+        return truth_report.write(self.root, opened.snapshot, out, self.settings)
+
+    def _object_truth(self, region: Region | None, version: Version | None) -> pl.LazyFrame:
+        return scan.scan(self._tables, OBJECT_TRUTH, region, version=version)
+
     def pin(self, name: str) -> Pin:
         """Pin the present version of every table under a name, atomically (ConflictError where it is taken)."""
         self._writable()
@@ -338,3 +540,7 @@ class Warehouse:
         if self._tables.pin is not None:
             message = f"the pinned release {self._tables.pin.name!r} is open, which never changes; open it without"
             raise QueryError(message, kind="pin", uri=self.root.uri)
+
+
+def _tract_and_patch(place: Tract | Patch) -> tuple[int, int | None]:
+    return place.tract, place.patch if isinstance(place, Patch) else None

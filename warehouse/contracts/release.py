@@ -87,23 +87,30 @@ class Release:
         return tuple(done)
 
     @cached_property
+    def derived(self) -> Mapping[str, Contract]:
+        """The contracts of our own tables, which are made of the release's (`warehouse.contracts.derived`)."""
+        from warehouse.contracts.derived import derived
+
+        return derived(self)
+
+    @cached_property
     def dataset_types(self) -> Mapping[str, tuple[Contract, DatasetType]]:
         """The dataset types that deliver tables, by name, each with its table's contract."""
         return {d.name: (contract, d) for contract in self.tables.values() for d in contract.dataset_types}
 
     def contract(self, table: str) -> Contract:
-        """Return the contract of `table`.
+        """Return the contract of `table`, a published one or one that is derived from them.
 
         Raises
         ------
         NotFoundError
             The release has no such table; the message names the near misses.
         """
-        try:
-            return self.tables[table]
-        except KeyError:
-            hint = near_misses(table, self.tables)
-            raise NotFoundError(f"{self.name} has no table {table!r}; {hint}", kind="table") from None
+        found = self.tables.get(table) or self.derived.get(table)
+        if found is None:
+            hint = near_misses(table, {**self.tables, **self.derived})
+            raise NotFoundError(f"{self.name} has no table {table!r}; {hint}", kind="table")
+        return found
 
 
 @cache

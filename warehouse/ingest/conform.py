@@ -21,6 +21,7 @@ import pyarrow as pa
 from warehouse.contracts.contract import INPUT_ID, Column, Contract
 from warehouse.errors import ContractError, near_misses
 from warehouse.ingest.cast import Change, Loss, change, conformable
+from warehouse.readers.units import unit_factor
 
 UNNAMED_INDEX = "__index_level_0__"
 NAMED_AT_MOST = 12
@@ -40,12 +41,15 @@ class Mapped:
         The file's column; None where `sql` derives it or where it is null throughout.
     sql
         The contract's expression over the file's columns, where the file lacks the column itself.
+    factor
+        What the file's values are multiplied by, to be in the contract's unit.
     """
 
     name: str
     wanted: pl.DataType
     source: str | None = None
     sql: str | None = None
+    factor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,12 @@ class Conformed:
 
 
 def plan_columns(
-    contract: Contract, schema: pa.Schema, index: tuple[str, ...] = (), *, uri: str | None = None
+    contract: Contract,
+    schema: pa.Schema,
+    index: tuple[str, ...] = (),
+    *,
+    units: tuple[str | None, ...] | None = None,
+    uri: str | None = None,
 ) -> ColumnPlan:
     """Return how the columns of a file with this header become those of the contract.
 
@@ -115,6 +124,8 @@ def plan_columns(
         The file's columns, pandas index columns included.
     index
         Which of them are the pandas index.
+    units
+        The file's unit of each column; by default what the schema's fields say.
     uri
         The file, for messages.
 
@@ -122,10 +133,15 @@ def plan_columns(
     ------
     ContractError
         ``missing_column``, ``wrong_type`` or ``duplicate_column``; names every offending column up to a dozen.
+        ``unit``: a unit that is not known, or cannot become the contract's.
     """
     _refuse_doubled_names(contract, schema.names, uri)
     header: Header = {f.name: f.type for f in schema}
-    mapped = tuple(_source(contract, name, dtype, header) for name, dtype in _wanted(contract).items())
+    told = dict(zip(schema.names, units_of(schema) if units is None else units, strict=True))
+    mapped = tuple(
+        _in_unit(contract, _source(contract, name, dtype, header), told, uri)
+        for name, dtype in _wanted(contract).items()
+    )
     found = _check(contract, mapped, header, uri)
     sources = {m.source for m in mapped if m.source is not None}
     aside = _aside(contract, mapped, header)
@@ -176,7 +192,8 @@ def conform(batch: pl.DataFrame, plan: ColumnPlan, *, first_row: int = 0) -> Con
     losses: dict[str, Loss] = {}
     for m in plan.columns:
         if m.source is not None:
-            _apply(plan.contract, m, batch.get_column(m.source), changes, losses)
+            values = batch.get_column(m.source)
+            _apply(plan.contract, m, values if m.factor is None else values * m.factor, changes, losses)
         elif m.sql is None:
             changes[m.name] = Change(pl.Series(m.name, [None], dtype=m.wanted).new_from_index(0, batch.height))
     for m in plan.columns:
@@ -230,6 +247,25 @@ def _source(contract: Contract, name: str, dtype: pl.DataType, header: Header) -
     if contract.key == (name,) and UNNAMED_INDEX in header:
         return Mapped(name, dtype, source=UNNAMED_INDEX)
     return Mapped(name, dtype)
+
+
+def units_of(schema: pa.Schema) -> tuple[str | None, ...]:
+    """Return the unit that a file tells of each column, None where it tells none."""
+    told = ((field.metadata or {}).get(b"unit") for field in schema)
+    return tuple(unit.decode() if unit is not None else None for unit in told)
+
+
+def _in_unit(contract: Contract, m: Mapped, told: Mapping[str, str | None], uri: str | None) -> Mapped:
+    """Return the mapping with the factor from the file's unit to the contract's, where there is one."""
+    column = contract.by_name.get(m.name)
+    if column is None or m.source is None or not told.get(m.source):
+        return m
+    try:
+        factor = unit_factor(told[m.source], column.unit)
+    except ContractError as error:
+        message = f"column {m.source!r}: {error.message}"
+        raise ContractError(message, kind=error.kind, table=contract.table, uri=uri) from error
+    return m if factor is None else replace(m, factor=factor)
 
 
 def _aside(contract: Contract, mapped: tuple[Mapped, ...], header: Header) -> set[str]:

@@ -80,8 +80,8 @@ def _commit(root: Root, base: Snapshot, tracts: list[int], settings: Settings, r
         for identity, unit in zip(ids, units, strict=True)
     ]
     columns = dict(root.sky.coadd_patches(tracts)) | {"input_id": np.repeat(np.array(ids, np.int64), patches)}
-    schema = pl.DataFrame(contract.file_schema.empty_table()).schema
-    frame = layout.clustered(pl.DataFrame(columns).select(schema.names()).cast(dict(schema)), contract)
+    schema = pl.Schema(contract.file_schema)
+    frame = layout.clustered(pl.DataFrame(columns).select(schema.names()).cast(schema), contract)
     file = staged.write(frame, base.uri, settings, schema=contract.file_schema, statistics=contract.statistics)
     commit_id = uuid.uuid4().hex
     metadata = ledger.write_record(base.uri, commit_id, entries, None, settings)

@@ -58,13 +58,14 @@ class Plan:
     vanished: tuple[Entry, ...] = ()
     left_aside: tuple[LeftAside, ...] = ()
     remove_vanished: bool = False
+    basis: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def plan_id(self) -> str:
         """A digest of what is to be staged: the same work, planned again after a crash, finds what was staged."""
-        text = [self.table, self.contract_digest]
-        text += [f"{p.input_id} {p.input.uri} {p.input.stamp}" for p in self.work]
+        text = [self.table, self.contract_digest, self.basis]
+        text += [f"{p.input_id} {p.why} {p.input.uri} {p.input.stamp}" for p in self.work]
         return hashlib.blake2b("\n".join(text).encode(), digest_size=12).hexdigest()
 
     @property
@@ -107,8 +108,9 @@ def plan(
     dataset_type: str | None = None,
     retry: Collection[int] = (),
     remove_vanished: bool = False,
+    basis: str = "",
 ) -> Plan:
-    """Return what `inputs` mean for a table whose newest ledger entries are `ledger`.
+    """Return what `inputs` mean for a table whose entries are `ledger`, as `warehouse.lake.ledger.latest` gives them.
 
     Parameters
     ----------
@@ -118,14 +120,23 @@ def plan(
         The one that shall feed the table; without it the table's present one, else the contract's first.
     retry
         Ids of inputs to take up again although they have not changed.
+    basis
+        What else the staged rows depend on; work that was staged on another basis is not taken over.
 
     Raises
     ------
     ContractError
         Another dataset type feeds the table already, or two units share an id.
     """
-    known = {entry.input_id: entry for entry in ledger if entry.status != "removed"}
-    chosen = _choose_dataset_type(contract, inputs, known.values(), dataset_type)
+    known: dict[int, Entry] = {}
+    standing: dict[int, Entry] = {}  # whose rows are in the table: a refused re-delivery leaves those before it
+    for entry in ledger:
+        known[entry.input_id] = entry
+        if entry.status != "refused":
+            standing[entry.input_id] = entry
+    known = {i: e for i, e in known.items() if e.status != "removed"}
+    standing = {i: e for i, e in standing.items() if e.status != "removed"}
+    chosen = _choose_dataset_type(contract, inputs, standing.values(), dataset_type)
     aside = [
         LeftAside(i.uri, f"{contract.table} is fed by {chosen or 'plain files'}, this is {i.dataset_type or 'plain'}")
         for i in inputs
@@ -136,21 +147,24 @@ def plan(
     unchanged: list[Entry] = []
     for unit, item in units.items():
         identity = input_id(contract.table, unit)
-        entry = known.get(identity)
-        if entry is not None and entry.unit != unit:
-            raise ContractError(f"{unit!r} and {entry.unit!r} share the id {identity}", table=contract.table)
-        if entry is None:
+        last, loaded = known.get(identity), standing.get(identity)
+        tracts = tuple(loaded.tracts) if loaded else ()
+        if last is not None and last.unit != unit:
+            raise ContractError(f"{unit!r} and {last.unit!r} share the id {identity}", table=contract.table)
+        if last is None:
             work.append(Planned(item, identity, unit, "new"))
         elif identity in retry:
-            work.append(Planned(item, identity, unit, "retry", tuple(entry.tracts)))
-        elif run_order(item.run) < run_order(entry.run):
-            aside.append(LeftAside(item.uri, f"{unit} is loaded from a later run, {entry.run}"))
-        elif _same_content(item, entry, settings):
-            unchanged.append(entry)
+            work.append(Planned(item, identity, unit, "retry", tracts))
+        elif loaded is not None and run_order(item.run) < run_order(loaded.run):
+            aside.append(LeftAside(item.uri, f"{unit} is loaded from a later run, {loaded.run}"))
+        elif _same_content(item, last, settings):
+            unchanged.append(last)
         else:
-            work.append(Planned(item, identity, unit, "changed", tuple(entry.tracts)))
+            work.append(Planned(item, identity, unit, "changed", tracts))
     seen = {input_id(contract.table, unit) for unit in units}
-    vanished = [e for e in known.values() if e.input_id not in seen and _below(e.uri, roots)]
+    there = {item.uri for item in inputs}
+    gone = [e for e in known.values() if e.input_id not in seen and e.uri not in there and _below(e.uri, roots)]
+    vanished = [standing.get(e.input_id, e) for e in gone]
     return Plan(
         table=contract.table,
         contract_digest=contract.digest,
@@ -160,6 +174,7 @@ def plan(
         vanished=tuple(vanished),
         left_aside=tuple(aside),
         remove_vanished=remove_vanished,
+        basis=basis,
         counts={why: sum(p.why == why for p in work) for why in ("new", "changed", "retry")},
     )
 
@@ -171,12 +186,12 @@ def run_order(run: str | None) -> tuple[str, str]:
 
 
 def _choose_dataset_type(
-    contract: Contract, inputs: Sequence[Input], known: Iterable[Entry], told: str | None
+    contract: Contract, inputs: Sequence[Input], standing: Iterable[Entry], told: str | None
 ) -> str | None:
     """Return the one dataset type that feeds the table, or None for plain files."""
     if told is not None:
         contract.dataset_type(told)  # an unknown one is named with its near misses
-    feeding = {entry.dataset_type for entry in known if entry.status == "committed"}
+    feeding = {entry.dataset_type for entry in standing}
     present = {item.dataset_type for item in inputs}
     preferred = [d.name for d in contract.dataset_types if d.name in present]
     wanted = told or (preferred[0] if preferred else None)

@@ -11,26 +11,30 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from warehouse import storage
 from warehouse.config import Settings
-from warehouse.contracts.contract import TRACT
+from warehouse.contracts.contract import TRACT, Contract
 from warehouse.errors import ConflictError, InputError, NotFoundError, StorageError
 from warehouse.ingest import commit as committing
 from warehouse.ingest import gather as gathering
 from warehouse.ingest import generated
 from warehouse.ingest import plan as planning
 from warehouse.ingest import stage as staging
-from warehouse.ingest.job import Event, Job, OnEvent, StageUnit, ignore, read_staged, stoppable
+from warehouse.ingest.job import Job, StageUnit, read_staged
 from warehouse.ingest.plan import Plan
 from warehouse.lake import delta, ledger
+from warehouse.lake.events import Event, OnEvent, ignore, stoppable
 from warehouse.lake.ledger import Entry
 from warehouse.lake.root import Root, ensure_table
 from warehouse.readers.reader import Input
 
 T = TypeVar("T")
+
+# Refusals that say nothing of an input's content, so that the next run looks again without being told.
+UNREAD = {"vanished", "changed", "permission"}
 
 
 class Runner(Protocol):
@@ -146,19 +150,36 @@ def plan_table(
     """Return what an ingest of `inputs` would do; the ledger is brought up to date first, nothing else is written."""
     contract = root.contract(table)
     entries: list[Entry] = []
+    version = -1
     if delta.exists(root.table_uri(table), settings):
-        ledger.catch_up(root.uri, table, settings)
+        version = ledger.catch_up(root.uri, table, settings)
         entries = ledger.frame_entries(ledger.latest(root.uri, table, settings))
-    return planning.plan(
+    again = {*retry, *(i for i, e in {e.input_id: e for e in entries}.items() if e.rules.keys() & UNREAD)}
+    found = planning.plan(
         contract,
         inputs,
         entries,
         settings,
         roots=roots,
         dataset_type=dataset_type,
-        retry=retry,
+        retry=again,
         remove_vanished=remove_vanished,
+        basis=_basis(root, contract, settings),
     )
+    if any(planned.why == "retry" for planned in found.work):
+        # What an earlier run staged for the same inputs and did not clear away may be in the table by now.
+        found = replace(found, basis=f"{found.basis}, version {version}")
+    return found
+
+
+def _basis(root: Root, contract: Contract, settings: Settings) -> str:
+    """Return what staged rows and verdicts rest on besides the inputs."""
+    basis = f"share {settings.max_quarantined_share}"
+    if contract.through is None:
+        return basis
+    uri = root.table_uri(contract.through.table)
+    version = delta.snapshot(uri, settings).version if delta.exists(uri, settings) else -1
+    return f"{basis}, places {version}"
 
 
 def ingest_table(

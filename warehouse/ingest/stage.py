@@ -22,24 +22,26 @@ import pyarrow as pa
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, TRACT, Contract
-from warehouse.errors import ContractError, InputError, QualityError
+from warehouse.errors import ContractError, InputError, QualityError, StorageError
 from warehouse.ingest import quality
 from warehouse.ingest.assign import assign
-from warehouse.ingest.conform import ColumnPlan, conform, keys_only, plan_columns
+from warehouse.ingest.conform import ColumnPlan, conform, keys_only, plan_columns, units_of
 from warehouse.ingest.gather import row_bytes, write_piece
-from warehouse.ingest.job import Event, Job, OnEvent, Piece, Staged, StageUnit, find_staged, ignore, write_staged
+from warehouse.ingest.job import Job, Piece, Staged, StageUnit, find_staged, write_staged
 from warehouse.ingest.places import places_of
 from warehouse.ingest.plan import Plan, Planned
 from warehouse.ingest.quality import InputCounts
 from warehouse.ingest.rules import Doubles
 from warehouse.lake import layout, staged
 from warehouse.lake.delta import StagedFile
+from warehouse.lake.events import Event, OnEvent, ignore
 from warehouse.lake.ledger import QUARANTINED_ROWS, Entry
 from warehouse.readers import reader_for
 from warehouse.readers.reader import OpenedInput
 
-# A unit holds its rows once as they came, once conformed, once sorted, and once in the writer's pages.
-COPIES = 4
+# A unit holds its rows once as they came, once conformed, once sorted, and once in the writer's pages; and what it has
+# let go of stays with the allocator for a while.
+COPIES = 5
 # Polars, pyarrow, delta-rs and Python themselves, before the first row.
 BASELINE = 256 << 20
 # Fewer rows a unit than this cost more in small files than they save in memory.
@@ -76,8 +78,8 @@ def _expansion(work: Sequence[Planned], contract: Contract, settings: Settings) 
     """Return bytes in memory for a byte of input, by the header of the largest one (1.5 where it cannot be read)."""
     largest = max(work, key=lambda p: p.input.size).input
     try:
-        rows = reader_for(largest.uri, settings).open(largest.uri, settings).rows
-    except (InputError, ContractError):
+        rows = reader_for(largest.uri, settings).open(largest.uri, settings, contract).rows
+    except (InputError, ContractError, StorageError):  # reading it in its turn says what is to be done about it
         return 1.5
     return max(0.25, rows * row_bytes(contract) / max(1, largest.size))
 
@@ -210,9 +212,12 @@ class _Shelf:
     def _flush(self) -> None:
         rows = [f for f in (*self.frames, *self.current) if f.height]
         if rows and self.job.contract.partitioned:
-            self.pieces.append(write_piece(pl.concat(rows), self.job, self.settings))
             self.flushed = self.flushed or bool(self.current)
+            whole = pl.concat(rows, rechunk=True)
+            # Two copies of the rows are enough: this one, and the one that is sorted.
             self.frames, self.current, self.held = [], [], 0
+            rows.clear()
+            self.pieces.append(write_piece(whole, self.job, self.settings))
 
     def _write_files(self) -> list[StagedFile]:
         contract = self.job.contract
@@ -240,12 +245,14 @@ def _stage_input(job: Job, planned: Planned, shelf: _Shelf, settings: Settings) 
     """Return what became of one input, and the rows of it that were refused."""
     started = time.monotonic()
     reading = _Reading(job, planned, settings, shelf.unit.memory)
-    error: InputError | ContractError | QualityError | None = None
+    error: InputError | ContractError | QualityError | StorageError | None = None
     try:
         for good in reading.batches():
             shelf.put(good)
         shelf.keep()
-    except (InputError, ContractError, QualityError) as problem:
+    except (InputError, ContractError, QualityError, StorageError) as problem:
+        if isinstance(problem, StorageError) and not _forbidden(problem, planned):
+            raise
         error = problem
         shelf.drop(planned)
     counts = reading.counts
@@ -267,6 +274,7 @@ def _stage_input(job: Job, planned: Planned, shelf: _Shelf, settings: Settings) 
         rules=dict(counts.rules) | ({error.kind: 1} if error else {}),
         nulled=dict(counts.nulled),
         cast=dict(counts.cast),
+        cut=dict(counts.cut),
         missing=counts.missing,
         extra=counts.extra,
         tracts=() if error else tuple(sorted(reading.tracts)),
@@ -275,6 +283,11 @@ def _stage_input(job: Job, planned: Planned, shelf: _Shelf, settings: Settings) 
         seconds=round(time.monotonic() - started, 3),
     )
     return entry, _refused_rows(planned, reading.refused, error)
+
+
+def _forbidden(problem: StorageError, planned: Planned) -> bool:
+    """Return whether it is this input alone that may not be read: no reason to stop the others, nor to try again."""
+    return problem.kind == "permission" and problem.uri == planned.input.uri
 
 
 def _refused_rows(planned: Planned, rows: list[pl.DataFrame], error: Exception | None) -> pl.DataFrame:
@@ -295,14 +308,16 @@ def _refused_rows(planned: Planned, rows: list[pl.DataFrame], error: Exception |
 
 
 @lru_cache(maxsize=8)
-def _known_columns(contract: Contract, schema: pa.Schema, index: tuple[str, ...]) -> ColumnPlan:
-    return plan_columns(contract, schema, index)
+def _known_columns(
+    contract: Contract, schema: pa.Schema, index: tuple[str, ...], units: tuple[str | None, ...]
+) -> ColumnPlan:
+    return plan_columns(contract, schema, index, units=units)
 
 
 def _columns(contract: Contract, schema: pa.Schema, index: tuple[str, ...], uri: str) -> ColumnPlan:
     """Return the plan of an input's columns; thousands of inputs share a header, whose 991 columns take 10 ms."""
     try:
-        return replace(_known_columns(contract, schema.remove_metadata(), index), uri=uri)
+        return replace(_known_columns(contract, schema.remove_metadata(), index, units_of(schema)), uri=uri)
     except ContractError as error:
         raise ContractError(error.message, kind=error.kind, table=error.table, uri=uri) from error
 
@@ -326,7 +341,7 @@ class _Reading:
         item, contract = self.planned.input, self.job.contract
         self._check_unchanged()
         self.digest = storage.digest(item.uri, self.settings)
-        opened = reader_for(item.uri, self.settings).open(item.uri, self.settings)
+        opened = reader_for(item.uri, self.settings).open(item.uri, self.settings, contract)
         self.rows = opened.rows
         columns = _columns(contract, opened.schema, opened.index, item.uri)
         single = opened.rows * row_bytes(contract) <= self.memory

@@ -17,6 +17,7 @@ from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT, Contract, ForeignKey
 from warehouse.errors import NotFoundError
+from warehouse.faults import translated
 from warehouse.lake import delta, ledger
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.root import Root
@@ -41,7 +42,7 @@ class Finding:
 def audit(root: Root, settings: Settings, *, tables: tuple[str, ...] = ()) -> list[Finding]:
     """Look at tables (all that exist, where none is named); return every finding, also those that hold."""
     findings: list[Finding] = []
-    for table in tables or root.contracts.order:
+    for table in tables or (*root.contracts.order, *root.contracts.derived):
         contract = root.contract(table)
         try:
             snapshot = delta.snapshot(root.table_uri(table), settings)
@@ -52,13 +53,17 @@ def audit(root: Root, settings: Settings, *, tables: tuple[str, ...] = ()) -> li
 
 
 def _audit_table(root: Root, contract: Contract, snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
+    there, orphans = _files(contract, snapshot, settings)
+    yield from (there, orphans)
+    if not there.holds:
+        return  # the rows cannot be read as the log has them
     yield from _rows_an_input(root, contract, snapshot, settings)
-    yield _keys(contract, snapshot, settings)
+    if contract.key:
+        yield _keys(contract, snapshot, settings)
     if contract.position is not None and contract.assignment in {"declared", "derived"}:
         yield _places(root, contract, snapshot, settings)
     for link in contract.foreign_keys:
         yield from _links(root, contract, link, snapshot, settings)
-    yield from _files(contract, snapshot, settings)
 
 
 def _tracts(snapshot: Snapshot, columns: list[str], settings: Settings) -> Iterator[pl.DataFrame]:
@@ -70,7 +75,9 @@ def _tracts(snapshot: Snapshot, columns: list[str], settings: Settings) -> Itera
         uris = [storage.join(snapshot.uri, path) for path in group.get_column("path")]
         if uris:
             scan = pl.scan_parquet(uris, storage_options=options, hive_partitioning=True, credential_provider=None)
-            yield scan.select(columns).collect()
+            with translated(snapshot.uri, "reading"):
+                rows = scan.select(columns).collect()
+            yield rows
 
 
 def _rows_an_input(root: Root, contract: Contract, snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
@@ -156,7 +163,7 @@ def _links(
     yield Finding(contract.table, f"{link.column} in {link.table}", looked_at, wrong, example)
 
 
-def _files(contract: Contract, snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
+def _files(contract: Contract, snapshot: Snapshot, settings: Settings) -> tuple[Finding, Finding]:
     """Hold the log against the folder: live files that are gone, and old files that nothing needs."""
     live = set(snapshot.files.get_column("path"))
     found = {
@@ -165,9 +172,9 @@ def _files(contract: Contract, snapshot: Snapshot, settings: Settings) -> Iterat
         if entry.uri.endswith(".parquet") and "/_" not in entry.uri[len(snapshot.uri) :]
     }
     missing = sorted(live - found.keys())
-    yield Finding(contract.table, "files are there", len(live), len(missing), missing[0] if missing else "")
+    there = Finding(contract.table, "files are there", len(live), len(missing), missing[0] if missing else "")
     # A younger file may be another writer's work, or what an earlier version reads.
     limit = time.time() - 3600 * settings.retention_hours
     spare = sorted(path for path in found.keys() - live if found[path] < limit)
     example = f"{spare[0]}; `tractlake maintain` removes what no version needs" if spare else ""
-    yield Finding(contract.table, "no orphan files", len(found), len(spare), example)
+    return there, Finding(contract.table, "no orphan files", len(found), len(spare), example)

@@ -8,6 +8,7 @@ again (the caller). The protocol is explained in docs/design/002-commit-protocol
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,21 +144,30 @@ def create(
     partition_by: Sequence[str] = (),
     statistics: Sequence[str] = (),
 ) -> None:
-    """Create an empty table unless there is one. Log cleaning is left to `maintain`, which knows the pins."""
+    """Create an empty table unless there is one. Log cleaning is left to `maintain`, which knows the pins.
+
+    Of several that create it at once one does, and the others find it.
+    """
     configuration: dict[str, str | None] = {"delta.enableExpiredLogCleanup": "false"}
     if statistics:
         configuration["delta.dataSkippingStatsColumns"] = ",".join(statistics)
     with _translated(uri):
-        DeltaTable.create(
-            uri,
-            Schema.from_arrow(schema),
-            mode="ignore",
-            partition_by=list(partition_by),
-            name=name,
-            description=description,
-            configuration=configuration,
-            storage_options=storage.object_store_options(uri, settings),
-        )
+        try:
+            DeltaTable.create(
+                uri,
+                Schema.from_arrow(schema),
+                mode="ignore",
+                partition_by=list(partition_by),
+                name=name,
+                description=description,
+                configuration=configuration,
+                storage_options=storage.object_store_options(uri, settings),
+                # Tried again, a creation that came second would land as a version of its own.
+                commit_properties=CommitProperties(max_commit_retries=0),
+            )
+        except CommitFailedError:
+            if not exists(uri, settings):
+                raise
 
 
 def snapshot(uri: str, settings: Settings, version: int | datetime | None = None) -> Snapshot:
@@ -199,12 +209,16 @@ def commit(
     remove: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
     marks: Mapping[str, int] | None = None,
+    replace_with: pa.Schema | None = None,
 ) -> int:
     """Make `add` visible and `remove` invisible in one version, exactly once, and return that version.
 
     The commit advances the writers' transaction by one from `base`, so of several writers that planned on one
     snapshot exactly one lands. An error may come after success: whatever goes wrong, the log is read again for
     `commit_id` before anything is said to have failed.
+
+    With `replace_with`, every file of `base` becomes invisible and the table takes that schema: for derived tables, all
+    of whose rows are made again.
 
     Raises
     ------
@@ -226,8 +240,8 @@ def commit(
     try:
         base.table.create_write_transaction(
             actions,
-            mode="append",
-            schema=base.table.schema(),
+            mode="append" if replace_with is None else "overwrite",
+            schema=base.table.schema() if replace_with is None else Schema.from_arrow(replace_with),
             partition_by=partition_by or None,
             commit_properties=properties,
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
@@ -290,7 +304,7 @@ def vacuum(base: Snapshot, hours: float, *, keep_versions: Sequence[int] = (), d
     """
     with _translated(base.uri):
         return base.table.vacuum(
-            retention_hours=int(hours),
+            retention_hours=math.ceil(hours),  # whole hours only; never fewer than were asked for
             dry_run=dry_run,
             enforce_retention_duration=False,
             full=True,

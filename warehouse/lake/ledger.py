@@ -30,7 +30,7 @@ COMMITS = "_commits"
 
 Status = Literal["committed", "refused", "removed"]
 
-_JSON = ("data_id", "rules", "nulled", "cast", "missing", "extra", "tracts")
+_JSON = ("data_id", "rules", "nulled", "cast", "cut", "missing", "extra", "tracts")
 
 QUARANTINED_ROWS = pa.schema(
     [
@@ -60,8 +60,9 @@ class Entry:
         ``rows_read == rows_committed + rows_quarantined``, always.
     rules
         Refused rows by rule (a row that breaks two counts in both).
-    nulled, cast
-        Values by column: non-finite ones that became null, ones whose type was changed without loss.
+    nulled, cast, cut
+        Values by column: non-finite ones that became null, ones whose type was changed without loss, times that were
+        cut to whole microseconds.
     missing, extra
         Columns that the contract has and the file lacks, and the other way round.
     tracts
@@ -84,6 +85,7 @@ class Entry:
     rules: Mapping[str, int] = field(default_factory=dict)
     nulled: Mapping[str, int] = field(default_factory=dict)
     cast: Mapping[str, int] = field(default_factory=dict)
+    cut: Mapping[str, int] = field(default_factory=dict)
     missing: Sequence[str] = ()
     extra: Sequence[str] = ()
     tracts: Sequence[int] = ()
@@ -251,9 +253,14 @@ def read(root: str, name: str, table: str | None, settings: Settings) -> pl.Data
 
 
 def latest(root: str, table: str, settings: Settings) -> pl.DataFrame:
-    """Return the newest ledger row of each input of `table`."""
+    """Return the newest ledger row of each input of `table`, oldest first.
+
+    Where that is a refusal, the newest row before it that is none comes too: its rows still stand in the table.
+    """
     rows = read(root, LEDGER, table, settings)
-    return rows.group_by("input_id", maintain_order=True).last().select(rows.columns)
+    newest = pl.col("version").max().over("input_id")
+    standing = pl.col("version").filter(pl.col("status") != "refused").max().over("input_id")
+    return rows.filter((pl.col("version") == newest) | (pl.col("version") == standing))
 
 
 def quarantined(root: str, table: str | None, settings: Settings) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """Upkeep: remove what crashes and replacements leave behind, and keep the logs quick to open.
 
 Removes, where older than the retention: staged files that no log names, files that newer versions no longer need,
-staging records and pieces. Keeps whatever a pinned release reads (`warehouse.lake.pins`). Removes no live row, ever.
+staging records and pieces, records of commits that never landed. Keeps whatever a pinned release reads
+(`warehouse.lake.pins`). Removes no live row, ever.
 """
 
 from __future__ import annotations
@@ -41,17 +42,18 @@ def maintain(
     """
     hours = settings.retention_hours if hours is None else hours
     done = []
-    for table in tables or (*root.contracts.order, ledger.LEDGER, ledger.QUARANTINE):
+    for table in tables or (*root.contracts.order, *root.contracts.derived, ledger.LEDGER, ledger.QUARANTINE):
         uri = root.table_uri(table)
         try:
             base = delta.snapshot(uri, settings)
         except NotFoundError:
             continue
+        stale = _old(uri, STAGING, hours, settings)
         if table in root.contracts.tables:
             ledger.catch_up(root.uri, table, settings)
+            stale += _unnamed(root, table, hours, settings)
         keep = pins.versions(root, table, settings)
         removed = delta.vacuum(base, hours, keep_versions=keep, dry_run=dry_run)
-        stale = _stale(uri, hours, settings)
         if not dry_run:
             storage.delete(stale, settings)
             delta.checkpoint(delta.snapshot(uri, settings))
@@ -59,8 +61,24 @@ def maintain(
     return done
 
 
-def _stale(table_uri: str, hours: float, settings: Settings) -> list[str]:
-    """Return the staging files that are older than `hours`."""
+def _old(table_uri: str, folder: str, hours: float, settings: Settings) -> list[str]:
+    """Return the files of one of the table's own folders that are older than `hours`."""
     limit = time.time() - 3600 * hours
-    folder = storage.join(table_uri, STAGING)
-    return [entry.uri for entry in storage.listing(folder, settings) if entry.modified < limit]
+    return [entry.uri for entry in storage.listing(storage.join(table_uri, folder), settings) if entry.modified < limit]
+
+
+def _unnamed(root: Root, table: str, hours: float, settings: Settings) -> list[str]:
+    """Return old records of commits that never landed: a run died between writing them and its commit."""
+    uri = root.table_uri(table)
+    old = _old(uri, ledger.COMMITS, hours, settings)
+    recorded = set(ledger.read(root.uri, ledger.LEDGER, table, settings).get_column("commit_id"))
+    suspect = [uri for uri in old if _commit_id(uri) not in recorded]
+    if not suspect:
+        return []
+    # The ledger is a view; what the log names, it must be possible to record again.
+    named = {entry.metadata.get("commit_id") for entry in delta.commits(uri, settings)}
+    return [uri for uri in suspect if _commit_id(uri) not in named]
+
+
+def _commit_id(record_uri: str) -> str:
+    return record_uri.rpartition("/")[2].partition(".")[0]

@@ -44,7 +44,7 @@ def pin(root: Root, name: str, settings: Settings) -> Pin:
     if not _NAME.fullmatch(name):
         raise QueryError(f"{name!r} cannot name a pin: letters, digits, '.', '-' and '_' can", kind="pin", uri=root.uri)
     found = {}
-    for table in root.contracts.tables:
+    for table in (*root.contracts.tables, *root.contracts.derived):
         try:
             found[table] = delta.snapshot(root.table_uri(table), settings).version
         except NotFoundError:

@@ -13,13 +13,15 @@ from warehouse import contracts, storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import Contract
 from warehouse.contracts.release import Release
-from warehouse.errors import ContractError, InputError, NotFoundError, StorageError
+from warehouse.errors import ContractError, InputError, NotFoundError, QueryError, StorageError
 from warehouse.lake import delta, ledger
 from warehouse.sky import skymap
 from warehouse.sky.skymap import SkyMap
 
 FILE = "warehouse.json"
 FORMAT = 1
+# delta-rs decodes these in a path, or refuses them, and Polars takes some for a glob.
+_MISREAD = "%[]*?\\^|"
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,32 @@ def create(uri: str, release: str, settings: Settings, *, sky: str | None = None
         The store does not honour conditional writes, so that commits could be lost.
     ContractError
         A warehouse of another release or sky map stands here.
+    QueryError
+        The URI holds a character that the libraries below misread.
     """
-    loaded = contracts.load(release)
-    name = sky or loaded.skymap
+    wanted = planned(uri, release, sky=sky)
+    if odd := sorted(set(wanted.uri) & set(_MISREAD)):
+        message = f"a warehouse's URI cannot hold {' '.join(odd)} (nor any other of {_MISREAD})"
+        raise QueryError(message, kind="uri", uri=wanted.uri)
+    storage.probe(wanted.uri, settings)
+    text = json.dumps({k: v for k, v in asdict(wanted).items() if k != "uri"}, indent=2).encode()
+    if not storage.put_if_absent(storage.join(wanted.uri, FILE), text, settings):
+        found = open_root(wanted.uri, settings)
+        if found != wanted:
+            message = (
+                f"a warehouse of {found.release} on {found.skymap} stands here, not of {release} on {wanted.skymap}"
+            )
+            raise ContractError(message, kind="release", uri=wanted.uri)
+    ledger.create(wanted.uri, settings)
+    return wanted
+
+
+def planned(uri: str, release: str, *, sky: str | None = None) -> Root:
+    """Return the root that `create` would make, and write nothing (ContractError where no sky map is known)."""
+    name = sky or contracts.load(release).skymap
     if name is None:
         raise ContractError(f"release {release} names no sky map; say which one", kind="skymap", uri=uri)
-    uri = storage.absolute(uri)
-    wanted = Root(uri, release, name, skymap.named(name).sha1)
-    storage.probe(uri, settings)
-    text = json.dumps({k: v for k, v in asdict(wanted).items() if k != "uri"}, indent=2).encode()
-    if not storage.put_if_absent(storage.join(uri, FILE), text, settings):
-        found = open_root(uri, settings)
-        if found != wanted:
-            message = f"a warehouse of {found.release} on {found.skymap} stands here, not of {release} on {name}"
-            raise ContractError(message, kind="release", uri=uri)
-    ledger.create(uri, settings)
-    return wanted
+    return Root(storage.absolute(uri), release, name, skymap.named(name).sha1)
 
 
 def open_root(uri: str, settings: Settings) -> Root:

@@ -19,7 +19,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Kernel = Callable[..., tuple[Array, ...]]
 
-BLOCK = 32_768
+BLOCK = 65_536
 """Rows a block: its temporaries stay in cache, and threads do not spend their time passing the interpreter's lock."""
 
 

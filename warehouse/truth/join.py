@@ -6,22 +6,21 @@ is the materialisation's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import polars as pl
 
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT
-from warehouse.errors import ContractError, QualityError
-from warehouse.truth.columns import (
+from warehouse.contracts.derived import (
     BOOKKEEPING,
     DEFAULT_CHOICE,
     MATCHED,
     MISSED,
     UNMATCHED_OBJECT,
     ObjectChoice,
-    ab_magnitude,
-    target_candidate,
 )
+from warehouse.errors import ContractError, QualityError
+from warehouse.truth.columns import ab_magnitude, target_candidate
 from warehouse.truth.neighbours import separation_arcsec
 
 Frame = pl.DataFrame
@@ -55,6 +54,10 @@ class Tally:
     def rows(self) -> int:
         """All rows."""
         return self.matched + self.missed + self.unmatched_object
+
+    def __add__(self, other: Tally) -> Tally:
+        """Return the counts of two frames that share no object."""
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 def object_truth(
@@ -104,12 +107,28 @@ def object_truth(
     QualityError
         A key stands twice: the join would double rows.
     """
-    _check_columns(truth, ("ra", "dec"), "TruthSummary")
-    _check_columns(objects, choice.read(), "Object")
     pairs = paired(matches, truth, objects, choice)
     for name, wanted in ((TRACT, tract), (PATCH, patch)):
         if wanted is not None:
             pairs = pairs.filter(pl.col(name) == wanted)
+    return assembled(pairs, matches, truth, objects, choice)
+
+
+def assembled(pairs: Frame, matches: Frame, truth: Frame, objects: Frame, choice: ObjectChoice) -> Frame:
+    """Return the rows of ObjectTruth that `pairs` names, as `object_truth` does; the frames' ids are not looked at.
+
+    Parameters
+    ----------
+    pairs
+        ``match_status``, ``tract``, ``patch`` and the row numbers ``mt_row``, ``ts_row``, ``obj_row`` in the frames.
+
+    Raises
+    ------
+    ContractError
+        A column is missing.
+    """
+    _check_columns(truth, ("ra", "dec"), "TruthSummary")
+    _check_columns(objects, choice.read(), "Object")
     explained = matches.drop(BOOKKEEPING, strict=False).with_columns(pl.col("match_objectId").cast(pl.Int64))
     return _with_status(
         pairs,

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from warehouse.contracts.derived import BANDS
 from warehouse.errors import ContractError, QueryError
 from warehouse.sky.skymap import SkyMap
-from warehouse.truth.columns import AB_ZERO_POINT, BANDS, target_candidate
+from warehouse.truth.columns import AB_ZERO_POINT, target_candidate
 from warehouse.truth.neighbours import Floats, Ints, nearest
 
 Bools = npt.NDArray[np.bool_]

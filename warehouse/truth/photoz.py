@@ -7,16 +7,18 @@ Belongs here: the selection, frame to frame, and what it says of itself. The fil
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from warehouse.contracts.derived import BANDS, MATCHED
 from warehouse.errors import ContractError, QueryError, near_misses
 from warehouse.sky.regions import Region
-from warehouse.truth.columns import BANDS, MATCHED, ab_magnitude, ab_magnitude_error
+from warehouse.truth.columns import ab_magnitude, ab_magnitude_error
 
 Limits = Mapping[str, tuple[float | None, float | None]]
 
@@ -111,6 +113,18 @@ class Selection:
 
 
 TRAINING = Selection()
+
+
+def selection(region: Region | None = None, cuts: Mapping[str, Any] | None = None) -> Selection:
+    """Return the selection of a region and cuts by name (QueryError names the near misses of a word that is none)."""
+    known = {field.name for field in fields(Selection)}
+    for name in cuts or {}:
+        if name not in known - {"region"}:
+            raise QueryError(f"no cut {name!r}; {near_misses(name, known)}", kind="photoz")
+    words: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in (cuts or {}).items() if v is not None
+    }
+    return Selection(region=region, **words)
 
 
 def photoz(object_truth: pl.LazyFrame, selection: Selection = TRAINING) -> pl.LazyFrame:

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.contracts.contract import Contract
+from warehouse.contracts.derived import BANDS
 from warehouse.errors import QueryError, StorageError
-from warehouse.truth.columns import BANDS
 
 RAIL_GROUP, SET_GROUP = "photometry", "photoz"
 _NULL_INTEGER = -(2**63)

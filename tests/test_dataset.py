@@ -1,0 +1,268 @@
+"""`get` gives the rows of the Butler's file, whichever files the rows came by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from support.small_warehouse import SETTINGS, simulated
+from warehouse import Warehouse
+from warehouse.errors import NotFoundError, QueryError
+from warehouse.lake import ledger
+from warehouse.lake.root import Root
+from warehouse.readers import list_inputs
+from warehouse.simulate import DATASET_TYPES
+
+
+@pytest.fixture(scope="module")
+def wh():
+    return simulated().open()
+
+
+@cache
+def inputs() -> Mapping[str, list]:
+    """The tree's files by dataset type, each with its data id."""
+    found = list_inputs([str(simulated().tree)], SETTINGS, release="dp02").inputs
+    return {name: [item for item in found if item.dataset_type == name] for name in DATASET_TYPES}
+
+
+def data_id(wh, item):
+    """The data id of a file; its detector's name as the number that its rows have."""
+    dimensions = wh.root.contracts.dataset_types[item.dataset_type][1].dimensions
+    found = {key: item.data_id[key] for key in dimensions if key in item.data_id}
+    if "detector" in dimensions:
+        found["detector"] = int(pd.read_parquet(item.uri)["ccdVisitId"].iloc[0] % 1000)
+    return found
+
+
+def from_file(wh, item, without=()) -> pl.DataFrame:
+    """The rows of a file as pandas reads them, which knows nothing of this package; the table's columns, by key."""
+    contract, _ = wh.root.contracts.dataset_types[item.dataset_type]
+    raw = pd.read_parquet(item.uri)
+    raw = raw.drop(raw.index[list(without)])
+    raw = raw.reset_index() if raw.index.name else raw
+    if "id_truth_type" in contract.key and "id_truth_type" not in raw:
+        raw["id_truth_type"] = raw["id"].astype(str) + "_" + raw["truth_type"].astype(str)
+    if "is_unique_truth_entry" in raw:
+        raw = raw[raw["is_unique_truth_entry"]]
+    frame = pl.from_pandas(raw, nan_to_null=True)
+    names = [name for name in contract.by_name if name in frame.columns]
+    types = {n: t for n, t in pl.Schema(contract.arrow_schema).items() if n in names}
+    return frame.select(names).cast(types).sort(contract.key)
+
+
+# The match files of the simulation have doubled truth rows that the contract sets aside; see their own test below.
+COMPARED = [name for name in DATASET_TYPES if not name.startswith("match_ref")]
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_every_dataset_has_the_rows_and_values_of_its_file(wh, name):
+    assert inputs()[name]
+    contract, _ = wh.root.contracts.dataset_types[name]
+    for item in inputs()[name]:
+        expected = from_file(wh, item)
+        found = wh.get(name, **data_id(wh, item))
+        assert found.columns == list(contract.by_name)
+        if name == "diaSourceTable":
+            # By visit, the pipeline does not know the DiaObject yet; the table has it from the tract's file.
+            expected = expected.drop("diaObjectId")
+        found = found.sort(contract.key).select(expected.columns)
+        assert_frame_equal(found, with_nulls(expected), check_exact=True)
+
+
+def with_nulls(frame: pl.DataFrame) -> pl.DataFrame:
+    """A warehouse has null where a file has infinity."""
+    floats = pl.selectors.float()
+    return frame.with_columns(pl.when(floats.is_finite()).then(floats))
+
+
+def test_a_matched_row_that_was_set_aside_is_in_no_dataset(wh):
+    """Neighbouring tracts' files repeat the truth rows of their overlap, and the table has each once."""
+    name = "match_ref_truth_summary_objectTable_tract"
+    aside = wh.quarantine("MatchesTruth")
+    assert aside.height
+    for item in inputs()[name]:
+        found = wh.get(name, tract=item.data_id["tract"]).sort("id_truth_type")
+        numbers = aside.filter(uri=item.uri)["row_number"].to_list()
+        expected = from_file(wh, item, without=numbers)
+        names = [c for c in expected.columns if c != "match_objectId"]
+        assert_frame_equal(found.select(names), with_nulls(expected.select(names)), check_exact=True)
+        # A file spells "no match" as a number that is no object's.
+        objects = expected.select(pl.when(pl.col("match_objectId") > 1).then("match_objectId"))
+        assert_frame_equal(found.select("match_objectId"), objects)
+
+
+def test_the_datasets_of_a_type_are_the_whole_table(wh):
+    for name in COMPARED:
+        contract, dataset_type = wh.root.contracts.dataset_types[name]
+        known = wh.data_ids(name)
+        rows = sum(wh.get(name, columns=contract.key, **key).height for key in known.drop("rows").to_dicts())
+        assert rows == wh.tables().filter(table=contract.table)["rows"].item() == known["rows"].sum(), name
+        assert known.height == len(inputs()[name]) or not dataset_type.dimensions, name
+
+
+def test_further_keys_narrow_the_rows_where_these_tell_them(wh):
+    visit = wh.data_ids("sourceTable_visit")["visit"][0]
+    sources = wh.get("sourceTable_visit", visit=visit)
+    detector = int(sources["ccdVisitId"][0] % 1000)
+    assert (
+        wh.get("sourceTable_visit", visit=visit, detector=detector).rows()
+        == sources.filter(pl.col("ccdVisitId") == visit * 1000 + detector).rows()
+    )
+    dia = wh.get("diaSourceTable", visit=visit)
+    detector = int(dia["ccdVisitId"][0] % 1000)
+    narrowed = wh.get("diaSourceTable", visit=visit, detector=detector)
+    assert narrowed.height == (dia["ccdVisitId"] == visit * 1000 + detector).sum() > 0
+    where = wh.data_ids("forcedSourceTable").drop("rows").row(0, named=True)
+    forced = wh.get("forcedSourceTable", **where)
+    band = forced["band"][0]
+    assert wh.get("forcedSourceTable", **where, band=band).height == (forced["band"] == band).sum()
+    assert wh.get("forcedSourceTable", **where, band="none of these").height == 0
+    of_visit = wh.get("forcedSourceTable", **where, visit=int(forced["ccdVisitId"][0] // 1000))
+    assert of_visit.height == (forced["ccdVisitId"] // 1000 == forced["ccdVisitId"][0] // 1000).sum()
+
+
+def test_sky_map_and_instrument_may_be_named_as_the_butler_does(wh):
+    where = wh.data_ids("objectTable").drop("rows").row(0, named=True)
+    assert wh.get("objectTable", **where, skymap="DC2").height == wh.get("objectTable", **where).height
+    visit = wh.data_ids("sourceTable_visit")["visit"][0]
+    assert wh.get("sourceTable_visit", visit=np.int64(visit), instrument="LSSTCam-imSim").height > 0
+    with pytest.raises(NotFoundError, match="which is 'DC2'"):
+        wh.get("objectTable", **where, skymap="hsc_rings_v1")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "error", "says"),
+    [
+        ("objectTabel", {"tract": 3831, "patch": 1}, NotFoundError, "did you mean objectTable"),
+        ("skyCorr", {"visit": 1, "detector": 1}, NotFoundError, "no dataset type .skyCorr."),
+        ("objectTable", {"tract": 3831}, QueryError, "needs tract, patch; missing patch"),
+        ("sourceTable", {}, QueryError, "missing visit, detector"),
+        ("objectTable", {"tract": 3831, "patch": 9, "visit": 5}, QueryError, "has no 'visit'"),
+        ("visitTable", {"tract": 3831}, QueryError, "has no 'tract'"),
+        ("objectTable", {"tract": "3831", "patch": 9}, QueryError, "expected an integer, found '3831'"),
+        ("objectTable", {"tract": 3831.0, "patch": 9}, QueryError, "expected an integer"),
+        ("objectTable", {"tract": True, "patch": 9}, QueryError, "expected an integer"),
+        ("forcedSourceTable", {"tract": 3831, "patch": 9, "band": 3}, QueryError, "expected a word"),
+        ("objectTable", {"tract": 3831, "patch": 48}, NotFoundError, "no objectTable tract=3831 patch=48; nearest"),
+        ("objectTable_tract", {"tract": 4431}, NotFoundError, "nearest are tract=3831"),
+        ("truth_summary", {"tract": 1}, NotFoundError, "no truth_summary tract=1; nearest are tract="),
+        ("sourceTable_visit", {"visit": 7}, NotFoundError, "nearest are visit="),
+        ("sourceTable", {"visit": 7, "detector": 3}, NotFoundError, "nearest are visit="),
+        ("diaSourceTable_tract", {"tract": 7}, NotFoundError, "nearest are tract="),
+    ],
+)
+def test_data_ids_that_name_nothing_are_refused_with_the_near_misses(wh, name, key, error, says):
+    with pytest.raises(error, match=says):
+        wh.get(name, **key)
+
+
+def test_rows_that_do_not_tell_their_dataset_are_in_the_one_they_came_by(wh, tmp_path):
+    """A DiaSource without a DiaObject has 0 for it, which is in no tract."""
+    files = inputs()["diaSourceTable_tract"]
+    for item in files:
+        raw = pd.read_parquet(item.uri)
+        raw.loc[raw.index[::3], "diaObjectId"] = 0
+        path = tmp_path / Path(item.uri).relative_to(simulated().tree)
+        path.parent.mkdir(parents=True)
+        raw.to_parquet(path)
+    made = Warehouse.create(str(tmp_path / "warehouse"), settings=SETTINGS)
+    made.ingest("DiaSource", str(tmp_path))
+    for item in files:
+        found = made.get("diaSourceTable_tract", tract=item.data_id["tract"])
+        assert sorted(found["diaSourceId"]) == sorted(from_file(wh, item)["diaSourceId"])
+        assert (found["diaObjectId"] == 0).any()
+
+
+def test_unknown_columns_and_formats_are_refused(wh):
+    where = wh.data_ids("objectTable").drop("rows").row(0, named=True)
+    with pytest.raises(NotFoundError, match="did you mean objectId"):
+        wh.get("objectTable", **where, columns=["objektId"])
+    with pytest.raises(QueryError, match="did you mean astropy"):
+        wh.get("objectTable", **where, format="astropie")
+
+
+def test_pandas_gets_the_key_as_its_index(wh):
+    where = wh.data_ids("objectTable").drop("rows").row(0, named=True)
+    frame = wh.get("objectTable", **where, format="pandas")
+    assert isinstance(frame, pd.DataFrame)
+    assert (frame.index.name, frame.shape[1]) == ("objectId", 990)
+    assert frame.index.is_unique
+
+
+def test_astropy_gets_units_descriptions_and_masks(wh):
+    where = wh.data_ids("objectTable").drop("rows").row(0, named=True)
+    plain = wh.get("objectTable", **where)
+    table = wh.get("objectTable", **where, format="astropy")
+    assert (len(table), len(table.columns)) == plain.shape
+    assert table["coord_ra"].unit == "deg"
+    assert table["g_cModelFlux"].unit == "nJy"
+    assert table["coord_ra"].description == wh.columns("Object").filter(column="coord_ra")["description"].item()
+    for name in ("objectId", "g_cModelFlux", "refBand", "detect_isPrimary"):
+        masked = getattr(table[name], "mask", np.zeros(len(table), bool))
+        assert masked.tolist() == plain[name].is_null().to_list()
+        found = [None if gone else value for value, gone in zip(table[name].tolist(), masked, strict=True)]
+        assert found == plain[name].to_list()
+    visits = wh.get("visitTable", format="astropy")
+    assert visits["expMidpt"].dtype == np.dtype("datetime64[us]")
+
+
+def test_lazily_nothing_is_read_before_it_is_collected(wh, tmp_path):
+    copy = simulated().copy(tmp_path)
+    where = wh.data_ids("forcedSourceTable").drop("rows").row(0, named=True)
+    for path in (copy / "ForcedSource").rglob("tract=*/*/*.parquet"):
+        path.unlink()
+    lazy = Warehouse.open(str(copy), settings=SETTINGS).get("forcedSourceTable", **where, format="lazy")
+    assert isinstance(lazy, pl.LazyFrame)
+    assert lazy.collect_schema() == wh.get("forcedSourceTable", **where).schema
+
+
+def test_a_visit_is_read_from_the_tracts_that_it_lies_in(wh, tmp_path):
+    """The ledger knows them; a visit's ids alone do not tell its place on the sky."""
+    copy = simulated().copy(tmp_path)
+    entries = wh.history("Source")
+    tracts = {
+        row["uri"]: set(pl.Series([row["tracts"]]).str.json_decode(pl.List(pl.Int64))[0]) for row in entries.to_dicts()
+    }
+    assert all(tracts.values())
+    for path in (copy / "Source").rglob("tract=*/*/*.parquet"):
+        if int(path.parts[-3].removeprefix("tract=")) not in set.union(*tracts.values()):
+            path.write_bytes(b"")
+    opened = Warehouse.open(str(copy), settings=SETTINGS)
+    visit = wh.data_ids("sourceTable_visit")["visit"][0]
+    assert opened.get("sourceTable_visit", visit=visit).height == wh.get("sourceTable_visit", visit=visit).height
+
+
+def test_a_ledger_that_lags_behind_leaves_nothing_out(wh, tmp_path, monkeypatch):
+    """A crash between commit and record, or a lost ledger: rows are found all the same."""
+    copy = simulated().copy(tmp_path)
+    real = ledger.read
+
+    def behind(root, name, table, settings):
+        rows = real(root, name, table, settings)
+        return rows.slice(1) if table == "Source" else rows.clear()
+
+    monkeypatch.setattr(ledger, "read", behind)
+    opened = Warehouse.open(str(copy), settings=SETTINGS)
+    for name in ("sourceTable_visit", "sourceTable", "objectTable", "objectTable_tract", "diaSourceTable_tract"):
+        monkeypatch.setattr(ledger, "read", real)
+        known = wh.data_ids(name)
+        monkeypatch.setattr(ledger, "read", behind)
+        assert opened.data_ids(name).rows() == known.rows(), name
+        for key in known.drop("rows").to_dicts():
+            assert opened.get(name, **key).height == wh.get(name, **key).height, name
+
+
+def test_a_table_that_holds_nothing_says_so(tmp_path):
+    made = Warehouse.create(str(tmp_path / "empty"), settings=SETTINGS)
+    assert isinstance(made.root, Root)
+    with pytest.raises(NotFoundError, match="nothing has been loaded"):
+        made.get("objectTable", tract=3831, patch=1)
+    assert Path(tmp_path, "empty", "warehouse.json").exists()

@@ -1,0 +1,96 @@
+"""Light curves are the forced rows of their objects joined with the visits, read from their own patches only."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from support.small_warehouse import SETTINGS, simulated
+from warehouse import Warehouse
+from warehouse.errors import NotFoundError, QueryError
+
+TABLES = {"ForcedSource": "objectId", "ForcedSourceOnDiaObject": "diaObjectId", "DiaSource": "diaObjectId"}
+
+
+@pytest.fixture(scope="module")
+def wh():
+    return simulated().open()
+
+
+def by_hand(wh, table, ids):
+    """The same rows by a plain join over the whole tables."""
+    column = TABLES[table]
+    rows = wh.scan(table).collect().filter(pl.col(column).is_in(ids)).with_columns(visit=pl.col("ccdVisitId") // 1000)
+    visits = wh.scan("Visit", columns=["visit", "expMidptMJD", "band"]).collect()
+    return rows.join(visits, on="visit", how="left", suffix="_of_visit").sort(column, "expMidptMJD")
+
+
+def ask(wh, table, ids, **options):
+    kind = "object_id" if table == "ForcedSource" else "dia_object_id"
+    return wh.lightcurve(**{kind: ids}, detections=table == "DiaSource", **options)
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("count", [1, 7, None])
+def test_light_curves_are_the_join_with_the_visits(wh, table, count):
+    every = wh.scan(table, columns=[TABLES[table]]).collect().to_series().unique().sort()
+    ids = every.sample(min(count or len(every), len(every)), seed=4).to_list()
+    found, expected = ask(wh, table, ids), by_hand(wh, table, ids)
+    key = wh.root.contract(table).key[0]
+    assert found.columns[:4] == [TABLES[table], "visit", "expMidptMJD", "band"]
+    assert set(found.columns) >= set(wh.root.contract(table).by_name)
+    assert "input_id" not in found.columns
+    assert sorted(found[key]) == sorted(expected[key])
+    for name in (TABLES[table], "visit", "expMidptMJD"):
+        assert found[name].to_list() == expected[name].to_list(), name
+    bands = expected["band_of_visit"] if "band_of_visit" in expected.columns else expected["band"]
+    assert sorted(zip(found[key], found["band"], strict=True)) == sorted(zip(expected[key], bands, strict=True))
+
+
+def test_one_id_is_an_id_and_ids_are_counted_once(wh):
+    one = wh.scan("ForcedSource", columns=["objectId"]).collect()["objectId"][0]
+    expected = wh.lightcurve([one])
+    assert expected.height > 0
+    for same in (one, np.int64(one), [one, one], np.array([one]), pl.Series([one]), {one}, iter([one])):
+        assert wh.lightcurve(same).rows() == expected.rows()
+
+
+def test_columns_are_chosen_after_the_four_that_always_stand(wh):
+    one = wh.scan("ForcedSource", columns=["objectId"]).collect()["objectId"][0]
+    found = wh.lightcurve(one, columns=["psfFlux", "band", "objectId", "psfFluxErr"])
+    assert found.columns == ["objectId", "visit", "expMidptMJD", "band", "psfFlux", "psfFluxErr"]
+
+
+def test_ids_that_have_no_rows_give_none(wh):
+    assert wh.lightcurve([]).height == 0
+    assert wh.lightcurve([1, 2**62]).height == 0
+    assert wh.lightcurve([]).schema == wh.lightcurve(1).schema
+
+
+def test_only_the_patches_that_hold_the_ids_are_opened(wh, tmp_path):
+    copy = simulated().copy(tmp_path)
+    places = wh.scan("ForcedSource", columns=["objectId", "tract", "patch"]).collect()
+    one, tract, patch = places.row(0)
+    for path in (copy / "ForcedSource").rglob("tract=*/*/*.parquet"):
+        if path.parts[-3:-1] != (f"tract={tract}", f"patch={patch}"):
+            path.write_bytes(b"")
+    found = Warehouse.open(str(copy), settings=SETTINGS).lightcurve(one)
+    assert found.rows() == wh.lightcurve(one).rows()
+
+
+def test_bad_questions_are_refused(wh, tmp_path):
+    with pytest.raises(QueryError, match="either object_id or dia_object_id"):
+        wh.lightcurve()
+    with pytest.raises(QueryError, match="either object_id or dia_object_id"):
+        wh.lightcurve(1, dia_object_id=2)
+    with pytest.raises(QueryError, match="give dia_object_id"):
+        wh.lightcurve(1, detections=True)
+    for ids in (1.5, [1.5], "12", [[1, 2]], ["a"]):
+        with pytest.raises(QueryError, match="expected integer ids"):
+            wh.lightcurve(ids)
+    with pytest.raises(NotFoundError, match="did you mean psfFlux"):
+        wh.lightcurve(1, columns=["psfFlu"])
+    empty = Warehouse.create(str(tmp_path / "empty"), settings=SETTINGS)
+    with pytest.raises(NotFoundError, match=r"ForcedSource.*nothing has been loaded"):
+        empty.lightcurve(1)

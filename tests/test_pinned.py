@@ -1,0 +1,140 @@
+"""A pinned release never changes for its reader, whatever is ingested, replaced and cleaned away beside it."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from support.small_warehouse import SETTINGS, simulated
+from warehouse import Cone, Warehouse
+from warehouse.errors import ConflictError, NotFoundError, QueryError
+from warehouse.simulate import simulate
+
+CONE = Cone(62.0, -37.0, 0.1)
+
+
+@pytest.fixture
+def wh(tmp_path):
+    return Warehouse.open(str(simulated().copy(tmp_path)), settings=SETTINGS)
+
+
+def later_night(folder: Path) -> str:
+    """Files of visits that came later, and of two patches that were processed again."""
+    settled = {"objects": 1200, "radius": 0.2, "seed": 3, "settings": SETTINGS}
+    simulate(str(folder), visits=2, first_visit=3, detectors=3, tables=["Source"], **settled)
+    simulate(str(folder), visits=3, reprocessing=1, tables=["Object"], only={"patch": [9, 10]}, **settled)
+    return str(folder)
+
+
+def seen(wh) -> list[object]:
+    """What a reader sees through every door."""
+    visit = wh.data_ids("sourceTable_visit")["visit"][0]
+    some = wh.scan("Object", CONE, columns=["objectId", "i_cModelFlux"]).collect()
+    return [
+        wh.tables().rows(),
+        some.sort("objectId").rows(),
+        sorted(wh.files("Object", CONE)),
+        wh.data_ids("sourceTable_visit").rows(),
+        wh.get("sourceTable_visit", visit=visit, columns=["sourceId"]).sort("sourceId").rows(),
+        wh.lightcurve(some["objectId"][0], columns=["psfFlux"]).rows(),
+        wh.sky_info("Object").rows(),
+        wh.sql("SELECT COUNT(*) AS n, SUM(o.i_cModelFlux) AS flux FROM Object o").collect().rows(),
+        wh.version("Source"),
+    ]
+
+
+def test_a_pinned_reader_sees_its_release_while_others_write_and_clean(wh, tmp_path):
+    wh.pin("2026-11")
+    before = seen(wh)
+    reader = Warehouse.open(wh.uri, release="2026-11", settings=SETTINGS)
+    night = later_night(tmp_path / "night")
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def write():
+        try:
+            writer = Warehouse.open(wh.uri, settings=SETTINGS)
+            writer.ingest("Source", night)
+            writer.ingest("Object", night)
+            writer.maintain(hours=0)
+        except BaseException as error:
+            failures.append(error)
+            raise
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    looks = 0
+    while not ended.is_set() or looks < 2:
+        assert seen(reader) == before
+        looks += 1
+    thread.join()
+    assert not failures
+    assert seen(reader) == before
+    assert seen(Warehouse.open(wh.uri, release="2026-11", settings=SETTINGS)) == before
+    # The one that is not pinned has moved on, without being opened anew.
+    after = seen(wh)
+    assert after[1] != before[1]
+    assert len(after[3]) == 5
+    assert wh.scan("Object", CONE, version="2026-11").select(pl.len()).collect().item() == len(before[1])
+
+
+def test_pins_are_listed_kept_apart_and_removed(wh):
+    first = wh.pin("first")
+    assert first.versions["Object"] == wh.version("Object")
+    wh.pin("second")
+    assert [p.name for p in wh.pins()] == ["first", "second"]
+    with pytest.raises(ConflictError, match="exists"):
+        wh.pin("first")
+    wh.unpin("first")
+    assert [p.name for p in wh.pins()] == ["second"]
+    with pytest.raises(NotFoundError, match="did you mean second"):
+        Warehouse.open(wh.uri, release="secnd", settings=SETTINGS)
+    with pytest.raises(NotFoundError, match="no pinned release 'first'"):
+        wh.unpin("first")
+
+
+def test_what_was_not_there_when_it_was_pinned_is_not_there(tmp_path):
+    made = Warehouse.create(str(tmp_path / "new"), settings=SETTINGS)
+    made.pin("empty")
+    made.ingest("Visit", str(simulated().files("visitTable")[0]))
+    assert made.scan("Visit").collect().height == 3
+    reader = Warehouse.open(made.uri, release="empty", settings=SETTINGS)
+    with pytest.raises(NotFoundError, match="when 'empty' was pinned"):
+        reader.scan("Visit")
+    assert reader.tables()["rows"].null_count() == reader.tables().height
+
+
+def test_a_pinned_dataset_outlives_its_input(tmp_path):
+    """The truth's rows do not tell their tract: the ledger does, as it was then."""
+    files = [Path(shutil.copy(path, tmp_path)) for path in simulated().files("truth_summary")]
+    made = Warehouse.create(str(tmp_path / "new"), settings=SETTINGS)
+    made.ingest("TruthSummary", str(tmp_path))
+    made.pin("then")
+    tract = int(made.data_ids("truth_summary")["tract"][0])
+    before = made.get("truth_summary", tract=tract)
+    next(path for path in files if f"_{tract}_" in path.name).unlink()
+    made.ingest("TruthSummary", str(tmp_path), remove_vanished=True)
+    with pytest.raises(NotFoundError, match=f"no truth_summary tract={tract}"):
+        made.get("truth_summary", tract=tract)
+    reader = Warehouse.open(made.uri, release="then", settings=SETTINGS)
+    assert reader.get("truth_summary", tract=tract).equals(before)
+    assert reader.data_ids("truth_summary").height == len(files)
+
+
+def test_nothing_is_written_through_a_pinned_release(wh):
+    wh.pin("fixed")
+    reader = Warehouse.open(wh.uri, release="fixed", settings=SETTINGS)
+    for write in (
+        lambda: reader.ingest("Visit", str(simulated().tree)),
+        lambda: reader.ingest_tree(str(simulated().tree)),
+        lambda: reader.retry("Visit"),
+        lambda: reader.pin("another"),
+    ):
+        with pytest.raises(QueryError, match="'fixed' is open, which never changes"):
+            write()

@@ -1,0 +1,221 @@
+"""A scan gives the right columns and rows, of the right version, and opens no other files."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from support.small_warehouse import POINTS, SETTINGS, append, points, points_contract, simulated
+from warehouse import Box, Cone, Warehouse
+from warehouse.errors import NotFoundError, QueryError
+from warehouse.query import Patch, Tract
+from warehouse.query.scan import files, scan
+from warehouse.query.tables import Tables
+
+CONE = Cone(62.0, -37.0, 0.05)
+
+
+@pytest.fixture(scope="module")
+def wh():
+    return simulated().open()
+
+
+@pytest.fixture(scope="module")
+def every(wh):
+    return pl.read_parquet(
+        [str(path) for path in Path(wh.uri, "Object").rglob("tract=*/*/*.parquet")], hive_partitioning=True
+    )
+
+
+def test_columns_are_those_of_the_contract_unless_named(wh):
+    schema = wh.scan("Object").collect_schema()
+    assert schema.names() == [*wh.columns("Object")["column"], "input_id"]
+    assert (schema["tract"], schema["patch"], schema["objectId"]) == (pl.Int64, pl.Int64, pl.Int64)
+    derived = wh.scan("Source").collect_schema().names()
+    assert derived == [*wh.columns("Source")["column"], "tract", "patch", "input_id"]
+    chosen = wh.scan("Object", CONE, columns=["patch", "objectId"]).collect()
+    assert chosen.columns == ["patch", "objectId"]
+    assert chosen.height > 0
+
+
+def test_an_unpartitioned_table_is_scanned_by_its_position_too(wh):
+    visits = wh.scan("CcdVisit").collect()
+    some = Cone(visits["ra"][0], visits["decl"][0], 1e-6)
+    assert wh.scan("CcdVisit", some).collect().rows() == visits.filter(some.expr("ra", "decl")).rows()
+
+
+def test_primary_rows_are_one_for_each_source(wh, every):
+    primary = wh.scan("Object", primary=True).collect()
+    assert primary.height == every["detect_isPrimary"].sum() < every.height
+    assert wh.scan("Object", CONE, columns=["objectId"], primary=True).collect().columns == ["objectId"]
+    with pytest.raises(QueryError, match="detect_isPrimary"):
+        wh.scan("TruthSummary", primary=True)
+
+
+def test_no_file_is_opened_that_the_region_cannot_touch(every, tmp_path):
+    copy = simulated().copy(tmp_path)
+    broken = Warehouse.open(str(copy), settings=SETTINGS)
+    keep = set(broken.files("Object", CONE))
+    for path in (copy / "Object").rglob("*.parquet"):
+        if "_" not in path.parent.name and str(path) not in keep:
+            path.write_bytes(b"not a Parquet file")
+    found = broken.scan("Object", CONE).collect()
+    assert 0 < len(keep) < len(broken.files("Object"))
+    assert sorted(found["objectId"]) == sorted(every.filter(CONE.expr("coord_ra", "coord_dec"))["objectId"])
+
+
+def test_building_a_scan_reads_no_data_file(wh, tmp_path):
+    copy = simulated().copy(tmp_path)
+    for path in (copy / "Object").rglob("tract=*/*/*.parquet"):
+        path.unlink()
+    bare = Warehouse.open(str(copy), settings=SETTINGS).scan("Object", CONE)
+    assert bare.collect_schema() == wh.scan("Object", CONE).collect_schema()
+
+
+def test_rows_are_the_same_however_the_table_s_folder_is_called(every, tmp_path):
+    expected = sorted(every.filter(CONE.expr("coord_ra", "coord_dec"))["objectId"])
+    for name in ("run=5", "tract=9", "a space", "br[ack]*et?", "ünï#x"):
+        moved = tmp_path / name
+        moved.mkdir()
+        there = Warehouse.open(str(simulated().copy(moved)), settings=SETTINGS)
+        found = there.scan("Object", CONE, columns=["objectId", "tract", "patch"]).collect()
+        assert sorted(found["objectId"]) == expected, name
+        assert set(found["tract"]) <= set(every["tract"]), name
+        assert found.height == there.scan("Object", CONE).select(pl.len()).collect().item(), name
+
+
+def test_nowhere_is_an_empty_frame_of_the_right_columns(wh):
+    for nowhere in ([], Cone(10.0, 10.0, 0.1), Box(200.0, 201.0, 0.0, 1.0), Tract(1), Patch(3831, 48)):
+        frame = wh.scan("Object", nowhere).collect()
+        assert frame.height == 0
+        assert frame.schema == wh.scan("Object").collect_schema()
+        assert wh.files("Object", nowhere) == []
+
+
+def test_files_are_uris_of_the_live_files_in_order(wh):
+    found = wh.files("Object")
+    assert len(found) == len(set(found)) == wh.tables().filter(table="Object")["files"].item()
+    assert all(Path(path).is_file() for path in found)
+    assert sorted(found) == sorted(found, key=lambda path: path)
+    places = [tuple(int(part.split("=")[1]) for part in Path(path).parts[-3:-1]) for path in found]
+    assert places == sorted(places)
+
+
+def test_a_table_that_has_no_position_says_where_to_look(wh):
+    with pytest.raises(QueryError, match="join on id_truth_type"):
+        wh.scan("MatchesTruth", CONE)
+    assert wh.scan("MatchesTruth", Tract(wh.files("MatchesTruth") and 3831)).collect().height > 0
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "error", "says"),
+    [
+        ("Objct", {}, NotFoundError, "did you mean Object"),
+        ("object", {}, NotFoundError, "did you mean Object"),
+        ("Object", {"columns": ["objectId", "cord_ra"]}, NotFoundError, "did you mean coord_ra"),
+        ("ObsCore", {}, NotFoundError, "nothing has been loaded"),
+        ("Object", {"region": 18938}, NotFoundError, "0 to 18937"),
+        ("Object", {"region": Patch(3831, 49)}, NotFoundError, "0 to 48"),
+        ("Object", {"region": -1}, NotFoundError, "found -1"),
+        ("Visit", {"region": Tract(3831)}, QueryError, "not partitioned"),
+        ("Object", {"version": 99}, NotFoundError, "no version 99"),
+        ("Object", {"version": -1}, NotFoundError, "no version -1"),
+        ("Object", {"version": "2026-11"}, NotFoundError, "no pinned release '2026-11'"),
+    ],
+)
+def test_bad_questions_are_answered_with_what_was_meant(wh, table, options, error, says):
+    with pytest.raises(error, match=says):
+        wh.scan(table, **options)
+
+
+@pytest.fixture
+def growing(tmp_path):
+    tables = points(tmp_path, np.array([10.0, 10.1, 200.0]), np.array([0.0, 0.0, 45.0]))
+    contract = points_contract()
+    return tables, lambda frame: append(tables.root.table_uri(POINTS), contract, frame)
+
+
+def more(ids, ra=10.05):
+    tract = pl.lit(9000, pl.Int64)
+    return pl.DataFrame({"id": ids, "ra": [ra] * len(ids), "dec": [0.0] * len(ids)}).with_columns(
+        tract=tract, patch=pl.lit(3, pl.Int64)
+    )
+
+
+def ids(tables, *args, **options):
+    return sorted(scan(tables, POINTS, *args, **options).collect()["id"])
+
+
+def test_each_scan_sees_the_newest_version_and_old_ones_stay(growing):
+    tables, grow = growing
+    assert ids(tables) == [0, 1, 2]
+    first = tables.open(POINTS).snapshot.version
+    assert tables.open(POINTS) is tables.open(POINTS)
+    second = grow(more([3, 4]))
+    assert ids(tables) == [0, 1, 2, 3, 4]
+    assert ids(tables, Cone(10.05, 0.0, 0.01)) == [3, 4]
+    assert ids(tables, version=first) == [0, 1, 2]
+    assert ids(tables, version=second) == [0, 1, 2, 3, 4]
+
+
+def test_a_moment_is_answered_by_the_version_of_that_moment(growing):
+    tables, grow = growing
+    grow(more([3, 4]))
+    start = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    log = Path(tables.root.table_uri(POINTS), "_delta_log")
+    for version in range(3):
+        moment = (start + timedelta(hours=version)).timestamp()
+        os.utime(log / f"{version:020d}.json", (moment, moment))
+    assert ids(tables, version=start + timedelta(minutes=90)) == [0, 1, 2]
+    # Without a zone it is UTC, and another zone is counted.
+    assert ids(tables, version=datetime(2026, 3, 1, 13, 30)) == [0, 1, 2]  # noqa: DTZ001 - what is tested
+    zone = timezone(timedelta(hours=5))
+    assert ids(tables, version=datetime(2026, 3, 1, 18, 30, tzinfo=zone)) == [0, 1, 2]
+    assert ids(tables, version=start + timedelta(days=1)) == [0, 1, 2, 3, 4]
+
+
+def test_a_log_that_was_cleaned_is_read_anew(growing):
+    tables, grow = growing
+    assert ids(tables) == [0, 1, 2]
+    for number in range(3, 6):
+        grow(more([number]))
+    opened = Tables(tables.root, SETTINGS, more=tables.more).open(POINTS)
+    opened.snapshot.table.create_checkpoint()
+    log = Path(opened.snapshot.uri, "_delta_log")
+    for version in range(opened.snapshot.version):
+        (log / f"{version:020d}.json").unlink()
+    assert ids(tables) == [0, 1, 2, 3, 4, 5]
+
+
+def test_older_files_lack_columns_that_the_table_has_got_since(growing):
+    tables, _ = growing
+    one = Path(files(tables, POINTS)[0])
+    pl.read_parquet(one, hive_partitioning=False).drop("dec").with_columns(odd=1).write_parquet(one)
+    frame = scan(tables, POINTS).collect()
+    assert frame.columns == ["id", "ra", "dec", "tract", "patch", "input_id"]
+    assert frame["dec"].null_count() == 1
+
+
+def test_threads_that_scan_while_rows_arrive_each_see_one_whole_version(growing):
+    tables, grow = growing
+    batches = [[10 * number + k for k in range(5)] for number in range(1, 9)]
+    whole = [{0, 1, 2} | {i for batch in batches[:n] for i in batch} for n in range(len(batches) + 1)]
+
+    def look(_):
+        return [set(ids(tables)) for _ in range(6)]
+
+    with ThreadPoolExecutor(5) as pool:
+        looks = pool.map(look, range(4))
+        writing = pool.submit(lambda: [grow(more(batch)) for batch in batches])
+        seen = list(looks)
+        writing.result()
+    for one in seen:
+        places = [whole.index(found) for found in one]
+        assert places == sorted(places)
+    assert set(ids(tables)) == whole[-1]

@@ -1,0 +1,1 @@
+"""Images: registry, headers, cutouts."""

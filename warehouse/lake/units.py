@@ -1,0 +1,81 @@
+"""Units: what a re-delivery replaces, by which number its rows are known, and how they leave a table.
+
+Every room that writes rows of inputs stands on this; what an input is, and when it is replaced, the rooms decide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from warehouse import storage
+from warehouse.config import Settings
+from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT, Contract
+from warehouse.lake import layout, staged
+from warehouse.lake.delta import Snapshot, StagedFile
+
+_RUN_TIME = re.compile(r"\d{8}T\d{6}Z")
+
+
+def input_id(table: str, unit: str) -> int:
+    """Return the 63-bit id of a unit of a table, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(f"{table}\n{unit}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+def run_order(run: str | None) -> tuple[str, str]:
+    """Return a sort key that puts a later RUN collection after an earlier one: its last time stamp, then its name."""
+    times = _RUN_TIME.findall(run or "")
+    return (times[-1] if times else "", run or "")
+
+
+def without(
+    contract: Contract, base: Snapshot, gone: Mapping[int, Sequence[int]], settings: Settings
+) -> tuple[list[StagedFile], list[str]]:
+    """Stage, for each live file that holds rows of the inputs `gone` (with their tracts), a file without them.
+
+    Returns the new files and the paths of those they replace. A file with nothing else in it is only removed.
+    Files are found by their tract, by their statistics of ``input_id``, and then by the column itself.
+    """
+    if not gone:
+        return [], []
+    rewritten, obsolete = [], []
+    for row in _candidates(base, gone).iter_rows(named=True):
+        uri = storage.join(base.uri, row["path"])
+        options = storage.polars_options(uri, settings) or None
+        ids = pl.read_parquet(uri, columns=[INPUT_ID], storage_options=options, hive_partitioning=False)
+        keep = ids.select(~pl.col(INPUT_ID).is_in(list(gone))).to_series()
+        if keep.all():
+            continue
+        obsolete.append(row["path"])
+        if keep.any():
+            frame = pl.read_parquet(uri, storage_options=options, hive_partitioning=False).filter(keep)
+            rewritten.append(
+                staged.write(
+                    frame.select(contract.file_schema.names),
+                    base.uri,
+                    settings,
+                    schema=contract.file_schema,
+                    statistics=contract.statistics,
+                    partition=layout.partition_values((row[TRACT], row[PATCH]) if contract.partitioned else ()),
+                )
+            )
+    return rewritten, obsolete
+
+
+def _candidates(base: Snapshot, gone: Mapping[int, Sequence[int]]) -> pl.DataFrame:
+    """Return the live files that may hold rows of `gone`."""
+    files = base.files
+    tracts = {tract for lies in gone.values() for tract in lies}
+    if TRACT in files.columns and tracts:
+        files = files.filter(pl.col(TRACT).is_in(tracts))
+    low, high = f"min.{INPUT_ID}", f"max.{INPUT_ID}"
+    if low not in files.columns or not files.height:
+        return files
+    ids = np.array([*sorted(gone), np.iinfo(np.int64).max])
+    # The first id not below a file's smallest must not be above its largest.
+    first = ids[np.searchsorted(ids[:-1], files.get_column(low).fill_null(0).to_numpy())]
+    return files.filter(first <= files.get_column(high).fill_null(first.max()).to_numpy())

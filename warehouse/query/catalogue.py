@@ -1,0 +1,90 @@
+"""What there is to ask for: dataset types, and the data ids of each.
+
+From log and ledger where these tell; where they do not, from the rows' own columns, and from no others.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+import polars as pl
+
+from warehouse.errors import NotFoundError, near_misses
+from warehouse.query.dataid import NUMBERS, Asked, partial
+from warehouse.query.dataset import known_ids, select
+from warehouse.query.deliveries import Deliveries, deliveries
+from warehouse.query.tables import Opened, Tables, Version
+
+
+def dataset_types(tables: Tables, pattern: str = "*") -> pl.DataFrame:
+    """Return one row a dataset type: dataset_type, dimensions, table, description of the table.
+
+    Parameters
+    ----------
+    pattern
+        A name, or a glob such as ``*_tract``.
+
+    Raises
+    ------
+    NotFoundError
+        No dataset type of that name; with the near misses.
+    """
+    known = tables.root.contracts.dataset_types
+    found = [
+        (name, ", ".join(dataset_type.dimensions), contract.table, contract.description)
+        for name, (contract, dataset_type) in known.items()
+        if fnmatchcase(name, pattern)
+    ]
+    if not found:
+        hint = near_misses(pattern.replace("*", ""), known)
+        raise NotFoundError(f"no dataset type matches {pattern!r}; {hint}", kind="dataset_type")
+    schema = dict.fromkeys(("dataset_type", "dimensions", "table", "description"), pl.String)
+    return pl.DataFrame(found, schema=schema, orient="row")
+
+
+def data_ids(tables: Tables, dataset_type: str, *, version: Version | None = None, **data_id: object) -> pl.DataFrame:
+    """Return the data ids of a dataset type that the warehouse holds, sorted: its dimensions, and their rows.
+
+    Parameters
+    ----------
+    version
+        A version's number, a moment, or a pinned release's name; None for now.
+    data_id
+        Values that the data ids shall have; none of them for all.
+
+    Raises
+    ------
+    NotFoundError
+        No such dataset type, or nothing loaded into its table.
+    QueryError
+        A key that the dataset type does not have and its rows do not tell.
+    """
+    root = tables.root
+    asked = partial(root.contracts, root.skymap, dataset_type, data_id)
+    opened = tables.open(asked.contract.table, version)
+    delivered = deliveries(tables, opened)
+    dimensions = asked.dataset_type.dimensions
+    types = pl.Schema({key: pl.Int64 if key in NUMBERS else pl.String for key in dimensions} | {"rows": pl.Int64})
+    if not dimensions:
+        return pl.DataFrame({"rows": [opened.rows]}, schema=types)
+    found = None
+    if {c.key for c in asked.conditions} <= set(dimensions):
+        found = known_ids(opened, delivered, asked)
+    if found is None:
+        return _of_rows(opened, delivered, asked).cast(types).sort(dimensions)
+    return found.filter(*(pl.col(c.key) == c.value for c in asked.conditions)).cast(types).sort(dimensions)
+
+
+def _of_rows(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataFrame:
+    """Return the distinct data ids among the rows, with their counts."""
+    wheres = asked.dataset_type.where
+    dimensions = asked.dataset_type.dimensions
+    empty = pl.DataFrame(schema=[*dimensions, "rows"])
+    if any(key not in wheres for key in dimensions):
+        return empty  # the rows cannot tell, and no input was delivered as this dataset type
+    rows = select(opened, delivered, asked)
+    if rows is None:
+        return empty
+    keys = [wheres[key].expr().alias(key) for key in dimensions]
+    counted = rows.group_by(keys).agg(pl.len().alias("rows")).drop_nulls()
+    return counted.collect(engine="streaming")

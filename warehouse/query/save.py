@@ -1,0 +1,76 @@
+"""save: the rows of a lazy frame as a file, for whoever goes on with other tools.
+
+The suffix names the format. Polars streams Parquet, Arrow, CSV and JSON lines; FITS, ECSV and VOTable pass through an
+astropy Table, with the contract's units and descriptions, and must fit in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+import polars as pl
+
+from warehouse import storage
+from warehouse.config import Settings
+from warehouse.contracts.contract import Contract
+from warehouse.errors import QueryError, StorageError
+from warehouse.faults import translated
+from warehouse.query import frames
+
+_STREAMED: dict[str, Callable[..., Any]] = {
+    ".parquet": pl.LazyFrame.sink_parquet,
+    ".arrow": pl.LazyFrame.sink_ipc,
+    ".csv": pl.LazyFrame.sink_csv,
+    ".jsonl": pl.LazyFrame.sink_ndjson,
+}
+_ASTROPY = {".fits": "fits", ".ecsv": "ascii.ecsv", ".vot": "votable"}
+
+
+def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract | None = None) -> int:
+    """Write the rows of `frame` to `out`, replacing what is there, and return how many they are.
+
+    Parameters
+    ----------
+    out
+        A local path, or ``s3://`` for the formats that Polars writes.
+    contract
+        Of the table that the columns are of; FITS, ECSV and VOTable cannot do without.
+
+    Raises
+    ------
+    QueryError
+        A suffix that names no format, or one that needs a contract or a local path.
+    StorageError
+        The file cannot be written.
+    """
+    suffix = PurePosixPath(out).suffix.lower()
+    if suffix in _STREAMED:
+        return _stream(frame, out, _STREAMED[suffix], settings)
+    if suffix not in _ASTROPY:
+        known = ", ".join((*_STREAMED, *_ASTROPY))
+        raise QueryError(f"{suffix or 'no suffix'} names no format; expected one of {known}", kind="format", uri=out)
+    if contract is None or storage.scheme(out) != "file":
+        message = f"{suffix} holds the rows of one table, in a local file; expected one of {', '.join(_STREAMED)}"
+        raise QueryError(message, kind="format", uri=out)
+    found = frame.collect()
+    with translated(out, "writing"):
+        frames.to_astropy(found, contract).write(out, format=_ASTROPY[suffix], overwrite=True)
+    return found.height
+
+
+def _stream(frame: pl.LazyFrame, out: str, sink: Callable[..., Any], settings: Settings) -> int:
+    heights: list[int] = []
+
+    def counted(batch: pl.DataFrame) -> pl.DataFrame:
+        heights.append(batch.height)
+        return batch
+
+    options = storage.polars_options(out, settings) or None
+    with translated(out, "writing"):
+        try:
+            sink(frame.map_batches(counted, streamable=True), out, storage_options=options, credential_provider=None)
+        except pl.exceptions.ComputeError as error:
+            raise StorageError(f"the rows cannot be written: {error}", uri=out) from error
+    return sum(heights)

@@ -1,0 +1,80 @@
+"""SQL over the warehouse's tables: Polars' dialect, read only.
+
+Only the tables that a query names are opened. ADQL, with its geometry, is another language and gets a module beside
+this one; its translation can end in a call of `query`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+from polars.exceptions import ColumnNotFoundError, PolarsError, SQLInterfaceError, SQLSyntaxError
+
+from warehouse.errors import NotFoundError, QueryError, near_misses
+from warehouse.query.scan import read
+from warehouse.query.tables import Tables, Version
+
+_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_TEXTS = re.compile(r"'(?:[^']|'')*'")
+_WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_QUOTED = re.compile(r"[\"'`]([^\"'`]+)[\"'`]")
+_UNKNOWN = re.compile(r"relation '([^']*)' was not found")
+
+
+def query(tables: Tables, sql: str, *, version: Version | None = None) -> pl.LazyFrame:
+    """Return the answer to a query as a LazyFrame; files and rows are left out as its conditions allow.
+
+    Conditions on tract and patch leave out files, two-sided ones on positions and ids row groups.
+
+    Parameters
+    ----------
+    sql
+        One SELECT, or WITH ... SELECT, in Polars' dialect; tables by their names.
+    version
+        A moment or a pinned release's name, for all tables; a version's number where the query names one table.
+
+    Raises
+    ------
+    QueryError
+        Not a query, or outside of what Polars' SQL can do.
+    NotFoundError
+        No such table or column; with the near misses.
+    """
+    plain = _COMMENTS.sub(" ", _TEXTS.sub("''", sql)).strip()
+    if not re.match(r"\(*\s*(SELECT|WITH)\b", plain, re.IGNORECASE):
+        raise QueryError(f"expected a query, SELECT or WITH ... SELECT, found {sql[:60]!r}", kind="sql")
+    named = [name for name in dict.fromkeys(_WORDS.findall(plain)) if name in tables.contracts]
+    if isinstance(version, int) and len(named) > 1:
+        message = f"version {version} counts one table's versions, and the query names {', '.join(named)}"
+        raise QueryError(message, kind="sql")
+    opened = {name: tables.loaded(name, version) for name in named}
+    known = {name: read(table, table.files) for name, table in opened.items() if table is not None}
+    try:
+        answer = pl.SQLContext(known, eager=False).execute(sql)
+        answer.collect_schema()
+    except ColumnNotFoundError as error:
+        raise _no_column(tables, named, error) from error
+    except (SQLInterfaceError, SQLSyntaxError) as error:
+        raise _refused(tables, error) from error
+    except PolarsError as error:
+        raise QueryError(f"the query cannot be planned: {error}", kind="sql") from error
+    return answer
+
+
+def _no_column(tables: Tables, named: list[str], error: Exception) -> NotFoundError:
+    columns = {name for table in named for name in tables.contract(table).arrow_schema.names}
+    quoted = _QUOTED.search(str(error))
+    unknown = quoted.group(1) if quoted else str(error).split("\n", 1)[0]
+    return NotFoundError(f"no column {unknown!r}; {near_misses(unknown, columns)}", kind="column")
+
+
+def _refused(tables: Tables, error: Exception) -> QueryError | NotFoundError:
+    """Return what is wrong with a query: an unknown table, one that holds nothing, or its grammar."""
+    unknown = _UNKNOWN.search(str(error))
+    if unknown is None:
+        return QueryError(f"the query is not understood: {error}", kind="sql")
+    name = unknown.group(1)
+    if name in tables.contracts:
+        return NotFoundError("nothing has been loaded into this table", kind="table", table=name, uri=tables.root.uri)
+    return NotFoundError(f"no table {name!r}; {near_misses(name, tables.contracts)}", kind="table")
