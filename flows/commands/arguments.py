@@ -1,0 +1,76 @@
+"""What several commands take: the options that they share, and what is made of them. Nothing heavy is loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from warehouse.errors import QueryError
+
+if TYPE_CHECKING:
+    from warehouse import Warehouse
+
+WarehouseUri = Annotated[
+    str,
+    typer.Option(
+        "--warehouse", "-w", envvar="TRACTLAKE_WAREHOUSE", help="The warehouse: s3://bucket/prefix or a folder."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, all of it, instead of a table.")]
+Memory = Annotated[str | None, typer.Option(help="Memory budget, such as 8GiB. [default: half of the machine's]")]
+Workers = Annotated[int | None, typer.Option(help="Units of work side by side. [default: the processors]")]
+Table = Annotated[str, typer.Argument(help="Table, spelled as the release spells it.")]
+OptionalTable = Annotated[str | None, typer.Argument(help="Table. [default: all]", show_default=False)]
+Tables = Annotated[list[str] | None, typer.Argument(help="Tables. [default: all]", show_default=False)]
+Rows = Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")]
+Version = Annotated[
+    str | None, typer.Option(help="As it was: a version's number, a moment (2026-03-01T12:00), or a pin's name.")
+]
+Columns = Annotated[str | None, typer.Option(help="Columns, separated by commas. [default: all]")]
+Out = Annotated[
+    str | None,
+    typer.Option(help="Write all rows to this file: .parquet, .csv, .arrow, .jsonl, .fits, .ecsv or .vot."),
+]
+
+
+def opened(uri: str) -> Warehouse:
+    """Return the warehouse at `uri`."""
+    from warehouse import Warehouse
+
+    return Warehouse.open(uri)
+
+
+def names(text: str | None) -> list[str] | None:
+    """Return the names in a list that is separated by commas."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def version(text: str | None) -> int | datetime | str | None:
+    """Return what a version's text means: a number, a moment (UTC where it does not say), or else a pin's name."""
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def data_id(pairs: Sequence[str]) -> dict[str, int | str]:
+    """Return a data id from texts such as ``tract=4431``.
+
+    Raises
+    ------
+    QueryError
+        A text without ``=``.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise QueryError(f"a data id is written tract=4431 patch=17, found {pair!r}", kind="data_id")
+        values[name] = int(value) if value.isdecimal() else value
+    return values

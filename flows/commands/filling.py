@@ -1,0 +1,115 @@
+"""Commands that fill a warehouse: create, ingest, simulate, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import display
+from flows.commands.arguments import Json, Memory, WarehouseUri, Workers
+from warehouse.errors import InputError
+
+
+def create(
+    warehouse: WarehouseUri,
+    release: Annotated[str, typer.Option(help="Release whose contracts the tables follow: dp02, dp1 or dp2.")] = "dp02",
+    skymap: Annotated[str | None, typer.Option(help="Sky map. [default: the release's]")] = None,
+    json: Json = False,
+) -> None:
+    """Create a warehouse."""
+    from warehouse import Warehouse
+
+    made = Warehouse.create(warehouse, release=release, skymap=skymap).root
+    if json:
+        display.as_json({"uri": made.uri, "release": made.release, "skymap": made.skymap, "skymap_sha1": made.sha1})
+    else:
+        display.say(f"{made.uri} holds a warehouse of {made.release} on the sky map {made.skymap}")
+
+
+def ingest(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, globs or Butler-like trees; with --butler, dataset types."),
+    ] = None,
+    *,
+    warehouse: WarehouseUri,
+    table: Annotated[
+        str | None, typer.Option(help="Load everything into this table. [default: as the paths tell]")
+    ] = None,
+    dataset_type: Annotated[
+        list[str] | None, typer.Option(help="Load this dataset type only; may be repeated. [default: all]")
+    ] = None,
+    release: Annotated[str, typer.Option(help="Release that a new warehouse follows.")] = "dp02",
+    butler: Annotated[str | None, typer.Option(help="Take the inputs from this Butler repository.")] = None,
+    collections: Annotated[
+        list[str] | None, typer.Option(help="The Butler's collections, by commas or repeated; the first wins.")
+    ] = None,
+    where: Annotated[str | None, typer.Option(help="Butler query, such as: tract = 4431.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    remove_vanished: Annotated[
+        bool, typer.Option("--remove-vanished", help="Also remove the rows of inputs that are gone.")
+    ] = False,
+    direct: Annotated[bool, typer.Option("--direct", help="Work in this process, without Prefect.")] = False,
+    memory: Memory = None,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Ingest FITS and Parquet files; every row is committed or quarantined, once.
+
+    A warehouse that does not stand yet is created. What has been ingested before is not read again. Exits with 3
+    where inputs were refused; everything good is in the tables all the same.
+    """
+    from flows import ingesting
+
+    request = ingesting.Request(
+        warehouse=warehouse,
+        inputs=tuple(inputs or ()),
+        table=table,
+        dataset_types=tuple(dataset_type or ()),
+        release=release,
+        butler=butler,
+        collections=tuple(name for text in collections or () for name in text.split(",") if name),
+        where=where,
+        remove_vanished=remove_vanished,
+        memory=memory,
+        workers=workers,
+    )
+    if dry_run:
+        display.plans(*ingesting.plans(request), json=json)
+        return
+    summaries = ingesting.run(request, direct=direct, quiet=json)
+    display.summaries(summaries, json=json)
+    if any(summary["inputs_refused"] for summary in summaries):
+        raise typer.Exit(InputError.exit_code)
+
+
+def simulate(  # noqa: PLR0917 - Typer reads each from the signature
+    out: Annotated[str, typer.Option(help="Where to write the tree: a folder or s3://.")],
+    ra: Annotated[float, typer.Option(help="Centre, degrees.")] = 62.0,
+    dec: Annotated[float, typer.Option(help="Centre, degrees.")] = -37.0,
+    radius: Annotated[float, typer.Option(help="Radius, degrees.")] = 0.5,
+    objects: Annotated[int, typer.Option(help="Sources that the coadds show.")] = 20_000,
+    visits: Annotated[int, typer.Option(help="Visits, dithered about the centre.")] = 12,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same sky.")] = 1,
+    memory: Memory = None,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Write a simulated sky as a Butler-like tree: truth, objects, sources, forced photometry, visits."""
+    from flows.simulating import run
+
+    report = run(out, ra, dec, radius, objects, visits, seed, memory=memory, workers=workers, quiet=json)
+    display.simulated(report, json=json)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the demo's files, warehouse and map.")] = Path("demo"),
+    objects: Annotated[int, typer.Option(help="Sources that the coadds show.")] = 30_000,
+    visits: Annotated[int, typer.Option(help="Visits.")] = 24,
+) -> None:
+    """From files to a warehouse: simulate a piece of the DP0.2 sky, ingest it with Prefect, query it, draw it."""
+    from flows.demo import run
+
+    run(out, objects, visits)

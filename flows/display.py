@@ -1,0 +1,306 @@
+"""What a person sees: tables and complaints on the terminal, or JSON for programs. Progress is in `flows.progress`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, OverflowMethod
+from rich.measure import Measurement
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from warehouse.ingest.plan import Plan
+    from warehouse.lake.audit import Finding
+    from warehouse.lake.maintain import Upkeep
+    from warehouse.lake.pins import Pin
+    from warehouse.simulate import SimulationReport
+
+Cells = Sequence[Any]
+
+# Where nobody looks at a terminal's width, lines stay whole, for grep and for files.
+UNBOUNDED = 2_000
+LEFT_ASIDE_SHOWN = 5
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNBOUNDED
+    return console
+
+
+console = _console()
+errors = _console(stderr=True)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Print a line."""
+    console.print(text, style=style, markup=False)
+
+
+def hint(text: str) -> None:
+    """Print a line about the work itself to standard error, where it is in nobody's data."""
+    errors.print(text, style="dim", markup=False)
+
+
+def complain(text: str) -> None:
+    """Print a line of trouble to standard error."""
+    errors.print(f"tractlake: {text}", style="red", markup=False)
+
+
+def as_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """Print a value as JSON."""
+    sys.stdout.write(jsonlib.dumps(value, indent=2, default=str) + "\n")
+
+
+def grid(
+    headings: Sequence[str],
+    rows: Sequence[Cells],
+    *,
+    wrap: Sequence[str] = (),
+    cut: Sequence[str] = (),
+    styles: Cells = (),
+    cell: Callable[[Any], str] | None = None,
+) -> None:
+    """Print rows under headings, numbers to the right.
+
+    Parameters
+    ----------
+    wrap, cut
+        Columns to fold, and columns to cut short, where the terminal is too narrow.
+    styles
+        A style or None for each row.
+    cell
+        Makes a text of a value; `text` where not given.
+    """
+    shown = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for number, heading in enumerate(headings):
+        numeric = bool(rows) and all(isinstance(row[number], int | float | None) for row in rows)
+        overflow: OverflowMethod = "ellipsis" if heading in cut else "fold"
+        shown.add_column(
+            heading, justify="right" if numeric else "left", no_wrap=heading not in wrap, overflow=overflow
+        )
+    for number, row in enumerate(rows):
+        shown.add_row(*map(cell or text, row), style=styles[number] if styles else None)
+    if Measurement.get(console, console.options, shown).maximum >= console.width:
+        shown.padding = (0, 1, 0, 0)
+    console.print(shown, soft_wrap=False)
+
+
+def text(value: Any) -> str:  # noqa: ANN401 - a cell
+    """Return a count, a moment or a text as a cell of a table."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - a cell
+    """Return a value of a row of data as a cell: ids without separators, floats as far as they tell something."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.8g}"
+    if hasattr(value, "strftime"):
+        return str(value.strftime("%Y-%m-%d %H:%M:%S"))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def frame(found: Any, *, json: bool = False, wrap: Sequence[str] = ()) -> None:  # noqa: ANN401 - a Polars frame, which flows do not import
+    """Print a data frame of counts and words."""
+    if json:
+        as_json(found.to_dicts())
+    else:
+        grid(found.columns, found.rows(), wrap=wrap)
+
+
+def rows(found: Any, *, json: bool = False, most: int | None = None) -> None:  # noqa: ANN401 - a Polars frame
+    """Print the first `most` rows of a data frame, and of its columns as many as the terminal has room for."""
+    if json:
+        as_json(found.to_dicts())
+        return
+    shown = found.head(found.height if most is None else most).rows()
+    columns = list(zip(*shown, strict=True)) if shown else [()] * found.width
+    fitting, width = 0, 0
+    for name, cells in zip(found.columns, columns, strict=True):
+        width += max(map(len, (name, *map(_plain, cells)))) + 2
+        if fitting and width > console.width:
+            break
+        fitting += 1
+    grid(found.columns[:fitting], [row[:fitting] for row in shown], cell=_plain)
+    if fitting < found.width:
+        hidden = found.width - fitting
+        say(f"... and {hidden:,} more columns; --columns chooses, --out or --json gives all", style="dim")
+    if most is not None and found.height > most:
+        say("... and more rows; --rows shows more, --out or --json gives all", style="dim")
+
+
+def tables(found: Any) -> None:  # noqa: ANN401 - a Polars frame
+    """Print what tables there are and what they hold."""
+    listed = [
+        (row["table"], row["rows"], row["files"], _mb(row["bytes"]), row["version"], row["description"])
+        for row in found.iter_rows(named=True)
+    ]
+    grid(("table", "rows", "files", "MB", "version", "description"), listed, cut=("description",))
+
+
+def _mb(size: int | None) -> float | None:
+    return None if size is None else size / 1e6
+
+
+def summaries(found: Sequence[Mapping[str, Any]], *, json: bool = False) -> None:
+    """Print what ingests did, and below it what a person should know."""
+    if json:
+        as_json(found)
+        return
+    done = [
+        (
+            s["table"],
+            s["inputs"],
+            s["rows_committed"],
+            s["rows_quarantined"],
+            s["version"],
+            s["files"],
+            _mb(s["bytes_written"]),
+            round(s["rows_committed"] / s["seconds"]) if s["seconds"] else None,
+        )
+        for s in found
+        if not s["nothing_new"]
+    ]
+    if done:
+        grid(("table", "inputs", "rows", "quarantined", "version", "files", "MB", "rows/s"), done, wrap=("table",))
+    for s in found:
+        for line in s["notes"]:
+            say(line, style="red" if line.startswith(f"{s['table']}: refused") else None)
+    if not done:
+        unchanged = sum(s["inputs_unchanged"] for s in found)
+        say(f"nothing new: {unchanged:,} inputs of {len(found)} tables are as they were")
+
+
+def plans(found: Sequence[Plan], unrecognised: Sequence[tuple[str, str]], *, json: bool) -> None:
+    """Print what an ingest would do."""
+    if json:
+        listed = [asdict(plan) | {"total_bytes": plan.total_bytes} for plan in found]
+        as_json({"plans": listed, "unrecognised": [{"uri": uri, "why": why} for uri, why in unrecognised]})
+        return
+    grid(
+        ("table", "fed by", "new", "changed", "unchanged", "vanished", "aside", "MB"),
+        [
+            (
+                p.table,
+                p.dataset_type or "plain files",
+                p.counts.get("new", 0),
+                p.counts.get("changed", 0),
+                len(p.unchanged),
+                len(p.vanished),
+                len(p.left_aside),
+                _mb(p.total_bytes),
+            )
+            for p in found
+        ],
+        wrap=("table", "fed by"),
+    )
+    for p in found:
+        _aside(p.table, [(a.uri, a.why) for a in p.left_aside])
+    _aside("no input", unrecognised)
+    say("nothing was written")
+
+
+def _aside(what: str, files: Sequence[tuple[str, str]]) -> None:
+    for uri, why in files[:LEFT_ASIDE_SHOWN]:
+        say(f"{what}: left aside {uri}: {why}")
+    if len(files) > LEFT_ASIDE_SHOWN:
+        say(f"{what}: ... and {len(files) - LEFT_ASIDE_SHOWN:,} more left aside; --json names all")
+
+
+def history(found: Any, most: int) -> None:  # noqa: ANN401 - a Polars frame
+    """Print the newest rows of the ledger."""
+    listed = [
+        (
+            row["unit"],
+            row["version"],
+            row["status"],
+            row["rows_committed"],
+            row["rows_quarantined"],
+            row["committed_at"].strftime("%Y-%m-%d %H:%M"),
+        )
+        for row in found.sort("committed_at", maintain_order=True).tail(most).iter_rows(named=True)
+    ]
+    grid(("input", "version", "status", "rows", "quarantined", "committed (UTC)"), listed, wrap=("input",))
+    if found.height > most:
+        say(f"... the last {most:,} of {found.height:,}; --rows shows more, --json all", style="dim")
+
+
+def quarantined(found: Any, most: int, *, json: bool = False) -> None:  # noqa: ANN401 - a Polars frame
+    """Print what is set aside, counted by rule, and the last rows with their values."""
+    if json:
+        as_json(found.to_dicts())
+        return
+    if not found.height:
+        say("nothing is set aside")
+        return
+    counts: dict[tuple[str, str], int] = {}
+    for table, rules in found.select("table", "rules").iter_rows():
+        for rule in rules:
+            counts[table, rule] = counts.get((table, rule), 0) + 1
+    grid(("table", "rule", "rows"), [(*key, number) for key, number in sorted(counts.items())])
+    for row in found.tail(most).iter_rows(named=True):
+        where = "whole input" if row["row_number"] is None else f"row {row['row_number']:,}"
+        key = f", key {row['key']}" if row["key"] else ""
+        say(f"\n{row['table']} {', '.join(row['rules'])}: {where} of {row['uri']}{key}")
+        say(f"    {row['values'][:400]}", style="dim")
+    if found.height > most:
+        say(f"\n... the last {most:,} of {found.height:,} rows; --rows shows more, --json all", style="dim")
+
+
+def findings(found: Sequence[Finding], *, json: bool = False, every: bool = True) -> None:
+    """Print what an audit found, what does not hold in red; unless `every`, of the rest only the number."""
+    if json:
+        as_json([asdict(f) | {"holds": f.holds} for f in found])
+        return
+    shown = [f for f in found if every or not f.holds]
+    if shown:
+        grid(
+            ("table", "check", "looked at", "wrong", "example"),
+            [(f.table, f.check, f.looked_at, f.wrong, "" if f.holds else f.example) for f in shown],
+            wrap=("table", "check", "example"),
+            styles=[None if f.holds else "red" for f in shown],
+        )
+    wrong = sum(not f.holds for f in found)
+    say(f"{len(found) - wrong} checks hold, {wrong} do not" if wrong else f"all {len(found)} checks hold")
+
+
+def upkeep(done: Sequence[Upkeep], *, dry_run: bool, json: bool) -> None:
+    """Print what upkeep removed."""
+    if json:
+        as_json([asdict(d) for d in done])
+        return
+    listed = [(d.table, d.data_files, d.staging_files, d.version) for d in done]
+    grid(("table", "would remove" if dry_run else "removed", "staging files", "version"), listed)
+
+
+def pins(found: Sequence[Pin]) -> None:
+    """Print the pinned releases."""
+    if found:
+        grid(("pin", "made", "tables"), [(p.name, p.created_at, len(p.versions)) for p in found])
+    else:
+        say("nothing is pinned")
+
+
+def simulated(report: SimulationReport, *, json: bool = False) -> None:
+    """Print what a simulation wrote."""
+    if json:
+        as_json(asdict(report))
+        return
+    listed = [(name, report.files[name], report.rows[name], _mb(report.bytes[name])) for name in report.files]
+    grid(("dataset type", "files", "rows", "MB"), listed, wrap=("dataset type",))
+    truth = ", ".join(f"{count:,} {kind}" for kind, count in report.truth.items())
+    say(f"truth: {truth}; tracts {', '.join(map(str, report.tracts))}; {len(report.visits)} visits")

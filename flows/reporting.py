@@ -1,0 +1,97 @@
+"""What a run says at its end: one summary a table, as plain values, and all of them as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from warehouse.errors import InputError
+from warehouse.ingest.run import IngestReport
+
+
+class RefusedError(InputError):
+    """Some inputs were refused; everything good is in the tables, and `summaries` tells of all."""
+
+    default_kind = "refused"
+    summaries: Sequence[dict[str, Any]] = ()
+
+
+_HEADINGS = ("table", "inputs", "rows read", "committed", "quarantined", "refused", "version", "files", "MB", "rows/s")
+
+
+def summary(report: IngestReport) -> dict[str, Any]:
+    """Return a report as values that JSON can hold."""
+    return {
+        "table": report.table,
+        "version": report.version,
+        "nothing_new": report.nothing_new,
+        "inputs": report.inputs,
+        "inputs_unchanged": len(report.plan.unchanged),
+        "inputs_left_aside": len(report.plan.left_aside),
+        "inputs_vanished": len(report.plan.vanished),
+        "inputs_refused": [{"uri": e.uri, "rules": list(e.rules), "error": e.error} for e in report.refused],
+        "rows_read": report.rows_read,
+        "rows_committed": report.rows_committed,
+        "rows_quarantined": report.rows_quarantined,
+        "rules": report.rules,
+        "files": report.files,
+        "bytes_written": report.bytes_written,
+        "bytes_read": report.bytes_read,
+        "seconds": round(report.seconds, 3),
+        "run_id": report.run_id,
+        "notes": notes([report]),
+    }
+
+
+def refused(summaries: Sequence[dict[str, Any]]) -> RefusedError | None:
+    """Return the error that ends a run which refused inputs, None where it refused none."""
+    errors = [entry["error"] for s in summaries for entry in s["inputs_refused"]]
+    if not errors:
+        return None
+    error = RefusedError(f"{len(errors):,} inputs were refused, all else is committed; the first: {errors[0]}")
+    error.summaries = summaries
+    return error
+
+
+def rows(reports: Sequence[IngestReport]) -> list[tuple[str, ...]]:
+    """Return a row of texts a table."""
+    return [
+        (
+            r.table,
+            f"{r.inputs:,}",
+            f"{r.rows_read:,}",
+            f"{r.rows_committed:,}",
+            f"{r.rows_quarantined:,}",
+            f"{len(r.refused):,}",
+            f"{r.version}",
+            f"{r.files:,}",
+            f"{r.bytes_written / 1e6:,.1f}",
+            f"{r.rows_committed / r.seconds:,.0f}" if r.seconds else "",
+        )
+        for r in reports
+    ]
+
+
+def markdown(reports: Sequence[IngestReport]) -> str:
+    """Return the reports as a Markdown table, and what was refused below it."""
+    lines = ["| " + " | ".join(_HEADINGS) + " |", "|---" * len(_HEADINGS) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(reports)]
+    lines += ["", *notes(reports)]
+    return "\n".join(lines)
+
+
+def notes(reports: Sequence[IngestReport]) -> list[str]:
+    """Return a line for each thing that a person should know: rules broken, inputs refused, left aside or gone."""
+    lines = []
+    for r in reports:
+        if r.rules:
+            rules = ", ".join(f"{rule} {n:,}" for rule, n in sorted(r.rules.items()))
+            lines.append(f"{r.table}: set aside by rule: {rules}")
+        lines += [f"{r.table}: refused {e.error}" for e in r.refused]
+        if r.plan.left_aside:
+            count, first = len(r.plan.left_aside), r.plan.left_aside[0]
+            lines.append(f"{r.table}: {count:,} files left aside, such as {first.uri}: {first.why}")
+        if r.plan.vanished:
+            fate = "their rows were removed" if r.plan.remove_vanished else "their rows stay"
+            lines.append(f"{r.table}: {len(r.plan.vanished):,} inputs are no longer there; {fate}")
+    return lines

@@ -1,0 +1,261 @@
+"""The flows on a real Prefect server: deployed, scheduled, run by a real worker, run by the command, interrupted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flows import serving
+from support import skies
+from support.prefect_server import ROOT, PrefectServer, prefect_server, prefect_worker
+from warehouse import Warehouse
+from warehouse.errors import InputError, StorageError
+from warehouse.simulate.damage import KINDS
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
+
+TABLES = {"objectTable": "Object", "sourceTable_visit": "Source"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    return skies.make(tmp_path_factory.mktemp("tree"), TABLES)
+
+
+@pytest.fixture(scope="module")
+def deployed(server, tree, tmp_path_factory):
+    """The server with a worker and the deployments, and the warehouse that they name."""
+    folder = tmp_path_factory.mktemp("worker")
+    warehouse = folder / "warehouse"
+    with prefect_worker(server, folder, "tractlake"):
+        server.command(
+            *("--no-prompt", "deploy", "--all", "--prefect-file", "deploy/prefect.yaml"),
+            TRACTLAKE_WAREHOUSE=str(warehouse),
+            TRACTLAKE_INPUTS=str(tree),
+        )
+        yield server, warehouse
+
+
+def deployment(server: PrefectServer, name: str):
+    found = server.ask(f"/deployments/name/ingest/{name}")
+    assert found is not None
+    return found
+
+
+def start(server: PrefectServer, name: str, **parameters):
+    path = f"/deployments/{deployment(server, name)['id']}/create_flow_run"
+    return server.finished(server.ask(path, {"parameters": parameters})["id"])
+
+
+def flow_run_into(server: PrefectServer, warehouse: Path):
+    """Return the one flow run that was asked to fill this warehouse."""
+    runs = server.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["ingest"]}}})
+    [run] = [run for run in runs if run["parameters"].get("warehouse") == str(warehouse)]
+    return run
+
+
+def completed_tasks(server: PrefectServer, flow_run_id: str):
+    asked = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    return {run["name"] for run in server.ask("/task_runs/filter", asked)}
+
+
+def delivered(tree: Path, dataset_type: str) -> int:
+    files = [path for path in tree.rglob("*.parq") if f"/{dataset_type}/" in str(path)]
+    return sum(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item() for path in files)
+
+
+def rows(warehouse: Path, table: str) -> int:
+    return Warehouse.open(str(warehouse)).scan(table).select(pl.len()).collect().item()
+
+
+def tractlake(*arguments) -> list[str]:
+    return [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+
+
+def run_tractlake(server: PrefectServer, *arguments, **environment):
+    told = server.environment | environment
+    return subprocess.run(tractlake(*arguments), cwd=ROOT, env=told, capture_output=True, text=True, check=False)
+
+
+def without_server(server: PrefectServer, home: Path) -> dict[str, str]:
+    """Return the environment of a command that finds no server."""
+    return {k: v for k, v in server.environment.items() if k != "PREFECT_API_URL"} | {"PREFECT_HOME": str(home)}
+
+
+def states(home: Path, of: str) -> set[str]:
+    """Return the states that a server of the command's own has recorded, of its flow runs or task runs."""
+    with closing(sqlite3.connect(home / "prefect.db")) as records:
+        return {name for (name,) in records.execute(f"select state_name from {of}")}  # noqa: S608 - a table's name
+
+
+def test_a_worker_runs_what_is_deployed_and_fills_the_warehouse(deployed, tree):
+    server, warehouse = deployed
+    run = start(server, "ad-hoc", inputs=[str(tree)], workers=2)
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    wh = Warehouse.open(str(warehouse))
+    for dataset_type, table in TABLES.items():
+        assert rows(warehouse, table) == delivered(tree, dataset_type) > 0
+    assert all(finding.holds for finding in wh.audit())
+    assert set(wh.history("Object")["run_id"]) == {run["id"]}
+
+    visits = sorted(int(path.parent.name) for path in tree.rglob("sourceTable_visit*.parq"))
+    expected = f"stage Source visits {visits[0]}-{visits[-1]}"
+    assert server.wait(lambda: expected in completed_tasks(server, run["id"]), expected)
+
+    [artifact] = server.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    assert artifact["type"] == "markdown"
+    [told] = [line.split(" | ") for line in artifact["data"].splitlines() if line.startswith("| Object ")]
+    assert f"{delivered(tree, 'objectTable'):,}" in told
+
+
+def test_the_nightly_run_is_scheduled(deployed, tree):
+    server, warehouse = deployed
+    found = deployment(server, "nightly")
+    [schedule] = found["schedules"]
+    assert schedule["active"]
+    assert schedule["schedule"]["timezone"] == "America/Santiago"
+    assert found["parameters"] == {"warehouse": str(warehouse), "inputs": [str(tree)]}
+    asked = {"deployments": {"id": {"any_": [found["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    assert server.wait(lambda: server.ask("/flow_runs/filter", asked), "scheduled runs")
+
+
+def test_the_form_of_a_deployment_is_typed_and_described(deployed):
+    server, _ = deployed
+    schema = deployment(server, "ad-hoc")["parameter_openapi_schema"]
+    fields = schema["properties"]
+    assert {"warehouse", "inputs"} <= set(schema["required"])
+    assert all(field["description"] for field in fields.values())
+    assert fields["remove_vanished"]["type"] == "boolean"
+    assert fields["inputs"] == fields["inputs"] | {"type": "array", "items": {"type": "string"}}
+    with pytest.raises(AssertionError, match="workers"):
+        start(server, "ad-hoc", inputs=["x"], workers="many")
+
+
+ATTEMPTS = """
+from prefect import flow
+from tasks import ingest, runner
+from warehouse import errors
+from warehouse.config import Settings
+from warehouse.ingest.job import Job, StageUnit
+from warehouse.lake.root import Root
+
+calls, failures = [], []
+
+def stage(job, unit, settings, on_event):
+    calls.append(unit.label)
+    if failures:
+        raise failures.pop()("tried")
+    return "done"
+
+ingest.staging.stage = stage
+ingest.stage = ingest.stage.with_options(retry_delay_seconds=0)
+job = Job(Root("/nowhere", "dp02", "DC2", ""), "Object", "plan", "run", 0.01)
+
+@flow
+def steps():
+    return runner.PrefectTasks().stage(job, [StageUnit("stage it", (), 1, False)], Settings(), told.append)
+
+for name, times in (("StorageError", 2), ("ConflictError", 9), ("ContractError", 9)):
+    told = []
+    calls.clear()
+    failures[:] = [getattr(errors, name)] * times
+    try:
+        outcome = steps()
+    except errors.WarehouseError as error:
+        outcome = type(error).__name__
+    print(name, outcome, len(calls), [event.step for event in told])
+"""
+
+
+def test_only_what_may_pass_is_tried_again(server):
+    program = [sys.executable, "-c", ATTEMPTS]
+    done = subprocess.run(program, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "StorageError ['done'] 3 ['failed', 'failed']",
+        "ConflictError ConflictError 4 ['failed', 'failed', 'failed']",
+        "ContractError ContractError 1 []",
+    ]
+
+
+def test_a_flow_that_refuses_an_input_commits_the_rest_says_so_and_has_failed(server, tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "tree")
+    files = sorted(path for path in (tmp_path / "tree").rglob("*.parq") if "/objectTable/" in str(path))
+    KINDS["truncated"](str(files[0]), seed=1)
+    warehouse = tmp_path / "warehouse"
+    done = run_tractlake(server, "ingest", "-w", warehouse, tmp_path / "tree", COLUMNS="80")
+    assert done.returncode == InputError.exit_code, done.stderr
+    assert files[0].name in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines() if "refused" not in line) <= 80
+    assert "prefect" not in (done.stdout + done.stderr).lower()
+    good = sum(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item() for path in files[1:])
+    assert rows(warehouse, "Object") == good
+    assert rows(warehouse, "Source") == delivered(tree, "sourceTable_visit")
+    assert flow_run_into(server, warehouse)["state"]["type"] == "FAILED"
+
+
+def test_sigterm_ends_a_flow_in_order_and_the_next_run_goes_on(server, tree, tmp_path):
+    warehouse = tmp_path / "warehouse"
+    command = tractlake("ingest", "-w", warehouse, tree, "--workers", 1)
+    with subprocess.Popen(command, cwd=ROOT, env=server.environment, stderr=subprocess.PIPE, text=True) as process:
+        assert "inputs to read" in process.stderr.readline()
+        process.terminate()
+        said = process.stderr.read()
+    assert process.returncode == 143, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert flow_run_into(server, warehouse)["state"]["type"] == "CRASHED"
+    assert run_tractlake(server, "ingest", "--direct", "-w", warehouse, tree).returncode == 0
+    assert rows(warehouse, "Object") == delivered(tree, "objectTable")
+    assert all(finding.holds for finding in Warehouse.open(str(warehouse)).audit())
+
+
+def test_the_demo_shows_every_step_on_a_server_of_its_own(server, tmp_path):
+    out = tmp_path / "demo"
+    environment = without_server(server, out / "prefect") | {"COLUMNS": "80"}
+    command = tractlake("demo", "--out", out, "--objects", 500, "--visits", 2)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for word in ("ForcedSourceOnDiaObject", "checks hold", "nothing new", "wh.scan(", "footprint.png"):
+        assert word in done.stdout
+    assert (out / "footprint.png").read_bytes().startswith(b"\x89PNG")
+    assert states(out / "prefect", "flow_run") == {"Completed"}
+    assert states(out / "prefect", "task_run") == {"Completed"}
+    script = [sys.executable, out / "queries.py"]
+    queries = subprocess.run(
+        script, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    assert "galaxies" in queries.stdout
+    wh = Warehouse.open(str(out / "warehouse"))
+    assert len(wh.scan("Object").collect_schema()) >= 991
+    assert rows(out / "warehouse", "CoaddPatches") > 0
+
+
+def test_a_server_of_ones_own_is_out_of_reach_of_ctrl_c_and_leaves_with_its_starter(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    with (tmp_path / "log").open("w+b") as log, serving._server(0, log) as process:
+        assert os.getpgid(process.pid) != os.getpgid(0)  # a terminal interrupts one group of processes
+        process.stdin.close()  # what becomes of the pipe when this process is killed
+        assert process.wait(60) != 0
+        process.stdin = None
+
+
+def test_a_server_that_does_not_answer_is_named(server, tree, tmp_path):
+    nobody = "http://127.0.0.1:9/api"
+    done = run_tractlake(server, "ingest", "-w", tmp_path / "warehouse", tree, PREFECT_API_URL=nobody)
+    assert done.returncode == StorageError.exit_code
+    assert nobody in done.stderr
+    assert "--direct" in done.stderr

@@ -1,0 +1,364 @@
+"""The command: what it prints, what it exits with, and that it ends in order."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from astropy.table import Table
+
+from flows import cli, display
+from support import skies
+from warehouse import Cone, Warehouse, errors
+from warehouse.config import Settings
+from warehouse.simulate.damage import KINDS
+
+ROOT = Path(__file__).parents[1]
+TYPES = ["objectTable", "sourceTable_visit", "forcedSourceTable", "visitTable", "ccdVisitTable"]
+CENTRE = (skies.CORNER["ra"], skies.CORNER["dec"])
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    return skies.make(tmp_path_factory.mktemp("tree"), TYPES)
+
+
+@pytest.fixture(scope="module")
+def loaded(tree, tmp_path_factory) -> Warehouse:
+    uri = str(tmp_path_factory.mktemp("loaded") / "warehouse")
+    wh = Warehouse.create(uri, settings=Settings(workers=2))
+    wh.ingest_tree(str(tree))
+    return wh
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command in this process, in a terminal of 80 characters; return exit code, output and errors."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tractlake", *map(str, arguments)])
+        monkeypatch.setattr(display.console, "width", 80)
+        monkeypatch.setattr(display.errors, "width", 80)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return command
+
+
+@pytest.fixture
+def on(run, loaded, monkeypatch):
+    """Run the command on the loaded warehouse, which it finds by the environment; return what it prints."""
+    monkeypatch.setenv("TRACTLAKE_WAREHOUSE", loaded.uri)
+
+    def command(*arguments):
+        code, out, err = run(*arguments)
+        assert code == 0, err
+        return out
+
+    return command
+
+
+def commands():
+    listed = cli.app.registered_commands
+    return {command.callback.__name__.replace("_", "-") for command in listed}
+
+
+def test_every_command_has_help_that_fits(run):
+    for name in sorted(commands()):
+        code, out, _ = run(name, "--help")
+        assert code == 0
+        assert "Usage: tractlake" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tables",),
+        ("columns", "MatchesTruth"),
+        ("scan", "Object"),
+        ("scan", "Object", "--columns", "objectId,coord_ra,coord_dec,refBand"),
+        ("dataset-types",),
+        ("data-ids", "objectTable"),
+        ("history",),
+        ("audit",),
+        ("maintain", "--dry-run"),
+        ("pins",),
+        ("sql", "SELECT band, COUNT(*) AS n FROM Source GROUP BY band"),
+    ],
+    ids=" ".join,
+)
+def test_tables_fit_80_characters_and_say_the_same_as_json(on, arguments):
+    printed = on(*arguments)
+    assert printed.strip()
+    assert max(map(len, printed.splitlines())) <= 80
+    assert isinstance(json.loads(on(*arguments, "--json")), list)
+
+
+def test_tables_and_columns_are_the_warehouses(on, loaded):
+    assert json.loads(on("tables", "--json")) == loaded.tables().to_dicts()
+    assert json.loads(on("columns", "Source", "--json")) == loaded.columns("Source").to_dicts()
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [
+        (("--cone", *CENTRE, 0.02), Cone(*CENTRE, 0.02)),
+        (("--cone", *CENTRE, 0.02, "--primary"), Cone(*CENTRE, 0.02)),
+        (("--tract", 3831), 3831),
+    ],
+    ids=["cone", "primary", "tract"],
+)
+def test_a_scan_gives_the_rows_of_its_region(on, loaded, region, expected):
+    found = json.loads(on("scan", "Object", *region, "--columns", "objectId,detect_isPrimary", "--json"))
+    rows = loaded.scan("Object", expected, primary="--primary" in region).select("objectId").collect()
+    assert 0 < rows.height < loaded.scan("Object").select(pl.len()).collect().item()
+    assert {row["objectId"] for row in found} == set(rows["objectId"])
+
+
+def test_box_and_polygon_are_the_same_place_where_they_should_be(on):
+    ra, dec = CENTRE
+    box = on("scan", "Object", "--box", ra - 0.02, ra + 0.02, dec - 0.01, dec + 0.01, "--columns", "objectId", "--json")
+    corners = ((-0.02, -0.01), (0.02, -0.01), (0.02, 0.01), (-0.02, 0.01))
+    polygon = " ".join(f"{ra + east},{dec + north}" for east, north in corners)
+    # Great circles leave the parallels by some microdegrees, so that a row may lie between the two.
+    other = on("scan", "Object", "--polygon", polygon, "--columns", "objectId", "--json")
+    assert len(json.loads(box)) == pytest.approx(len(json.loads(other)), abs=1)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "arrow", "jsonl", "fits", "ecsv", "vot"])
+def test_rows_are_saved_in_the_format_that_the_name_says(on, loaded, tmp_path, suffix):
+    out = tmp_path / f"cone of objects.{suffix}"
+    said = on("scan", "Object", "--cone", *CENTRE, 0.02, "--columns", "objectId,coord_ra,refBand", "--out", out)
+    expected = loaded.scan("Object", Cone(*CENTRE, 0.02), columns=["objectId", "coord_ra", "refBand"]).collect()
+    read = {
+        "parquet": pl.read_parquet,
+        "csv": pl.read_csv,
+        "arrow": pl.read_ipc,
+        "jsonl": pl.read_ndjson,
+    }
+    if suffix in read:
+        found = read[suffix](out).to_dicts()
+    else:
+        table = Table.read(out)
+        assert str(table["coord_ra"].unit) == "deg"
+        found = [{name: row[name] for name in table.colnames} for row in table]
+    assert f"{expected.height:,} rows" in said
+    assert sorted(int(row["objectId"]) for row in found) == sorted(expected["objectId"])
+    assert [str(row["refBand"]) for row in sorted(found, key=lambda row: row["objectId"])] == expected.sort("objectId")[
+        "refBand"
+    ].to_list()
+
+
+def test_a_dataset_is_got_by_its_data_id(on, tree, tmp_path):
+    [first, *_] = sorted(path for path in tree.rglob("*.parq") if "/objectTable/" in str(path))
+    tract, patch = first.parts[-3:-1]
+    on("get", "objectTable", f"tract={tract}", f"patch={patch}", "--out", tmp_path / "patch.parquet")
+    assert (
+        pl.read_parquet(tmp_path / "patch.parquet").height == pl.scan_parquet(first).select(pl.len()).collect().item()
+    )
+
+
+def test_a_light_curve_is_in_order_of_time(on, loaded):
+    busiest = loaded.scan("ForcedSource").group_by("objectId").len().sort("len").last().collect()["objectId"].item()
+    rows = json.loads(on("lightcurve", "--object-id", busiest, "--json"))
+    times = [row["expMidptMJD"] for row in rows]
+    assert len(times) > 1
+    assert times == sorted(times)
+
+
+def test_the_footprint_is_drawn(on, tmp_path):
+    on("footprint", "--out", tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_pin_is_made_read_listed_and_removed(on):
+    assert "dr1" in on("pin", "dr1")
+    assert [pin["name"] for pin in json.loads(on("pins", "--json"))] == ["dr1"]
+    pinned = on("scan", "Object", "--version", "dr1", "--columns", "objectId", "--json")
+    assert json.loads(pinned) == json.loads(on("scan", "Object", "--version", "1", "--columns", "objectId", "--json"))
+    on("unpin", "dr1")
+    assert json.loads(on("pins", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (("scan", "Objet"), errors.NotFoundError, "Object"),
+        (("scan", "Object", "--columns", "coord_rá"), errors.NotFoundError, "coord_ra"),
+        (("scan", "Object", "--version", "99"), errors.NotFoundError, "99"),
+        (("scan", "Object", "--cone", "1", "91", "1"), errors.QueryError, "91"),
+        (("scan", "Object", "--cone", "1", "1", "1", "--tract", "3"), errors.QueryError, "--tract"),
+        (("scan", "Object", "--patch", "3"), errors.QueryError, "--tract"),
+        (("scan", "Object", "--polygon", "1 2 3"), errors.QueryError, "RA,DEC"),
+        (("scan", "Object", "--out", "x.xlsx"), errors.QueryError, ".parquet"),
+        (("scan", "Object", "--out", "/nowhere/at/all/x.parquet"), errors.StorageError, "/nowhere/at/all"),
+        (("sql", "SELECT 1", "--out", "x.fits"), errors.QueryError, "one table"),
+        (("sql", "DROP TABLE Object"), errors.QueryError, "SELECT"),
+        (("get", "objectTable", "tract"), errors.QueryError, "tract=4431"),
+        (("get", "objectTable", "tract=1", "patch=1"), errors.NotFoundError, "tract=1"),
+        (("ingest",), errors.QueryError, "--butler"),
+        (("ingest", "/nowhere/at/all", "--direct"), errors.NotFoundError, "/nowhere/at/all"),
+        (("ingest", "x", "--memory", "little", "--direct"), errors.QueryError, "little"),
+        (("ingest", "x", "--where", "visit > 1", "--direct"), errors.QueryError, "--butler"),
+        (("ingest", "x", "--butler", "/nowhere", "--direct"), errors.QueryError, "--collections"),
+        (("create", "--release", "dp03"), errors.NotFoundError, "dp02"),
+        (("unpin", "dr9"), errors.NotFoundError, "dr9"),
+    ],
+)
+def test_an_error_is_one_line_and_its_own_exit_code(run, loaded, monkeypatch, arguments, error, words):
+    monkeypatch.setenv("TRACTLAKE_WAREHOUSE", loaded.uri)
+    code, out, err = run(*arguments)
+    assert code == error.exit_code
+    assert out == ""
+    assert err.startswith("tractlake: ")
+    assert error.__name__ in err
+    assert words in err
+
+
+def test_a_warehouse_that_is_not_there_or_not_named_is_said(run, tmp_path):
+    code, _, err = run("tables", "--warehouse", tmp_path / "none")
+    assert code == errors.NotFoundError.exit_code
+    assert "tractlake create" in err
+    code, _, err = run("tables")
+    assert code == 2
+    assert "TRACTLAKE_WAREHOUSE" in err
+
+
+def test_a_plan_is_shown_and_nothing_written(run, tree, tmp_path):
+    warehouse = tmp_path / "warehouse"
+    code, out, _ = run("ingest", "--dry-run", "-w", warehouse, tree)
+    assert code == 0
+    assert "nothing was written" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert not warehouse.exists()
+    plans = json.loads(run("ingest", "--dry-run", "--json", "-w", warehouse, tree)[1])["plans"]
+    assert {plan["table"]: plan["counts"]["new"] for plan in plans} == {
+        plan["table"]: sum(f"/{plan['dataset_type']}/" in str(path) for path in tree.rglob("*.parq")) for plan in plans
+    }
+
+
+def test_a_tree_is_ingested_once(run, tree, tmp_path):
+    ingest = ("ingest", "--direct", "-w", tmp_path / "warehouse", tree)
+    code, out, err = run(*ingest)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"^Object +\d+", out, re.MULTILINE)
+    assert re.search(r"^Object: [\d,]+ inputs to read", err, re.MULTILINE)
+    code, out, _ = run(*ingest)
+    assert (code, out.startswith("nothing new")) == (0, True)
+    summaries = json.loads(run(*ingest, "--json")[1])
+    assert all(summary["nothing_new"] for summary in summaries)
+
+
+def test_one_table_and_one_dataset_type_are_loaded_as_told(run, tree, tmp_path):
+    warehouse = tmp_path / "warehouse"
+    run("ingest", "--direct", "-w", warehouse, "--dataset-type", "visitTable", tree)
+    run("ingest", "--direct", "-w", warehouse, "--table", "CcdVisit", tree)
+    found = Warehouse.open(str(warehouse)).tables().drop_nulls("version").filter(pl.col("rows") > 0)
+    assert set(found["table"]) == {"Visit", "CcdVisit"}
+
+
+def test_refused_inputs_are_named_kept_out_and_taken_up_again(run, tree, tmp_path):
+    copy, warehouse = tmp_path / "tree", tmp_path / "warehouse"
+    shutil.copytree(tree, copy)
+    broken = max(copy.rglob("objectTable*.parq"), key=lambda path: path.stat().st_size)
+    good = broken.read_bytes()
+    KINDS["truncated"](str(broken), seed=1)
+    code, out, _ = run("ingest", "--direct", "-w", warehouse, copy)
+    assert code == errors.InputError.exit_code
+    assert broken.name in out
+    shown = run("quarantine", "-w", warehouse, "Object")[1]
+    assert "whole input" in shown
+    assert broken.name in shown
+    assert run("quarantine", "--retry", "-w", warehouse)[0] == errors.InputError.exit_code
+    broken.write_bytes(good)
+    code, out, _ = run("quarantine", "--retry", "-w", warehouse)
+    assert code == 0
+    assert "nothing is set aside" in run("quarantine", "-w", warehouse)[1]
+
+
+def test_an_audit_that_does_not_hold_exits_so(run, tree, tmp_path):
+    warehouse = tmp_path / "warehouse"
+    run("ingest", "--direct", "-w", warehouse, "--table", "Object", tree)
+    next((warehouse / "Object").rglob("patch=*/*.parquet")).unlink()
+    code, out, _ = run("audit", "-w", warehouse)
+    assert code == errors.QualityError.exit_code
+    assert "1 do not" in out
+
+
+def test_a_simulation_says_what_it_wrote(run, tmp_path):
+    arguments = ("--out", tmp_path, "--radius", "0.02", "--objects", "50", "--visits", "1")
+    written = json.loads(run("simulate", *arguments, "--json")[1])
+    assert sum(written["files"].values()) == len(list(tmp_path.rglob("*.parq"))) > 0
+    assert "objectTable" in run("simulate", *arguments)[1]
+
+
+def test_the_demo_leaves_a_folder_alone_that_is_not_its_own(run, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    code, _, err = run("demo", "--out", tmp_path)
+    assert code == errors.QueryError.exit_code
+    assert "--out" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_in_order_and_the_next_one_goes_on(run, tree, tmp_path, number, code):
+    warehouse = tmp_path / "warehouse"
+    ingest = ("ingest", "--direct", "--workers", "1", "-w", warehouse, tree)
+    command = [sys.executable, "-m", "flows.cli", *map(str, ingest)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert "inputs to read" in process.stderr.readline()
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == code, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert run(*ingest)[0] == 0
+    assert run("audit", "-w", warehouse)[0] == 0
+    expected = sum(pl.scan_parquet(path).select(pl.len()).collect().item() for path in tree.rglob("objectTable*.parq"))
+    assert Warehouse.open(str(warehouse)).scan("Object").select(pl.len()).collect().item() == expected
+
+
+SAYS_WHAT_IT_LOADED = """
+import sys
+from flows.cli import main
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("arguments", ["--help", "tables", "scan Object", "ingest --direct -w {new} {tree}"])
+def test_what_runs_no_flow_loads_no_prefect(loaded, tree, tmp_path, arguments):
+    words = arguments.format(new=tmp_path / "new", tree=tree).split()
+    environment = {"TRACTLAKE_WAREHOUSE": loaded.uri, "PATH": "", "COLUMNS": "80"}
+    command = [sys.executable, "-c", SAYS_WHAT_IT_LOADED, *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    modules = set(ast.literal_eval(done.stderr.splitlines()[-1]))
+    assert "typer" in modules
+    assert modules & {"prefect", "matplotlib", "fastapi", "sqlalchemy", "duckdb", "pandas"} == set()
+
+
+def test_output_into_a_pipe_is_whole_lines(loaded):
+    command = [sys.executable, "-m", "flows.cli", "columns", "Object", "--warehouse", loaded.uri]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1 + len(loaded.columns("Object"))

@@ -1,0 +1,163 @@
+"""What is printed: tables that fit, progress in bars and in lines."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from rich.console import Console
+
+from flows import display, progress, reporting
+from warehouse.errors import InputError
+from warehouse.ingest.plan import LeftAside, Plan
+from warehouse.ingest.run import IngestReport
+from warehouse.lake.audit import Finding
+from warehouse.lake.events import Event
+from warehouse.lake.ledger import Entry
+
+READ = [Event("staging", "Object", f"patch {n}", inputs=1, rows=1000, bytes=2_500_000) for n in range(4)]
+PLANNED = Event("planned", "Object", "p", inputs=4, bytes=10_000_000)
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    monkeypatch.setattr(display.console, "width", 80)
+
+
+def terminal():
+    return Console(file=io.StringIO(), force_terminal=True, width=80, height=30, color_system=None)
+
+
+def entry(number, **changes):
+    unit = f"objectTable tract=4431 patch={number}"
+    known = {"unit": unit, "uri": f"s3://in/{number}", "size": 100, "stamp": "x", "status": "committed"}
+    return Entry(number, **(known | changes))
+
+
+def report(**changes):
+    entries = (entry(1, rows_read=1_234_567, rows_committed=1_234_560, rows_quarantined=7, rules={"key_null": 7}),)
+    plan = Plan("ForcedSourceOnDiaObject", "digest", "objectTable", work=(object(),))
+    known = {
+        "version": 3,
+        "plan": plan,
+        "entries": entries,
+        "files": 12,
+        "bytes_written": 5_000_000_000,
+        "seconds": 2.0,
+    }
+    return IngestReport("ForcedSourceOnDiaObject", **(known | changes))
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_numbers_are_never_cut_whatever_the_width(monkeypatch, capsys, width):
+    monkeypatch.setattr(display.console, "width", width)
+    display.summaries([reporting.summary(report())])
+    out = capsys.readouterr().out
+    table = out.splitlines()[:-1]
+    assert max(map(len, table)) <= width
+    for number in ("1,234,560", "5,000.0", "617,280", "12"):
+        assert number in out
+    assert "…" not in out
+
+
+@pytest.mark.usefixtures("narrow")
+def test_what_was_refused_and_set_aside_stands_below_the_table(capsys):
+    broken = entry(2, status="refused", rows_read=5, rows_quarantined=5, error="s3://in/2: truncated")
+    aside = (LeftAside("s3://in/3", "an earlier run"),)
+    plan = Plan("Object", "digest", "objectTable", work=(object(),), left_aside=aside)
+    summary = reporting.summary(report(plan=plan, entries=(*report().entries, broken)))
+    display.summaries([summary])
+    out = capsys.readouterr().out
+    assert "key_null 7" in out
+    assert "refused s3://in/2: truncated" in out
+    assert "s3://in/3: an earlier run" in out
+    error = reporting.refused([summary])
+    assert isinstance(error, InputError)
+    assert error.summaries == [summary]
+    assert "s3://in/2" in str(error)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_nothing_new_is_said_once(capsys):
+    plan = Plan("Object", "digest", None, unchanged=(entry(1), entry(2)))
+    display.summaries([reporting.summary(IngestReport("Object", 1, plan))] * 2)
+    assert capsys.readouterr().out == "nothing new: 4 inputs of 2 tables are as they were\n"
+
+
+def test_the_markdown_of_a_run_has_a_row_a_table_and_its_notes():
+    text = reporting.markdown([report(), report()])
+    lines = text.splitlines()
+    assert lines[1] == "|" + "---|" * len(lines[0].strip("|").split("|"))
+    assert sum(line.startswith("| ForcedSourceOnDiaObject | 1 | 1,234,567 | 1,234,560 | 7 |") for line in lines) == 2
+    assert "key_null 7" in text
+
+
+@pytest.mark.usefixtures("narrow")
+def test_an_audit_shows_what_does_not_hold(capsys):
+    found = [Finding("Object", "unique key", 10, 0), Finding("Source", "unique key", 10, 2, "sourceId = 4")]
+    display.findings(found, every=False)
+    out = capsys.readouterr().out
+    assert "sourceId = 4" in out
+    assert "Object" not in out
+    assert "1 checks hold, 1 do not" in out
+
+
+def test_lines_say_each_step_and_sum_what_was_read():
+    said = []
+    watch = progress.Lines(said.append, seconds=0)
+    for event in (
+        PLANNED,
+        *READ,
+        Event("scattered", "Object"),
+        Event("gathered", "Object", rows=4000, files=2),
+        Event("staged", "Object", files=2),
+        Event("committed", "Object", "version 1"),
+        Event("recorded", "Object"),
+    ):
+        watch(event)
+    assert said[0] == "Object: 4 inputs to read, 10.0 MB"
+    assert said[4].startswith("Object: 4 of 4 inputs, 4,000 rows, 10.0 of 10.0 MB")
+    assert said[5:] == ["Object: 4,000 rows of 4 inputs staged in 2 files", "Object: committed version 1"]
+
+
+def test_lines_are_few_and_a_table_with_nothing_to_do_says_nothing():
+    said = []
+    watch = progress.Lines(said.append, seconds=1e9)
+    watch(Event("planned", "Visit"))
+    watch(PLANNED)
+    for event in READ * 100:
+        watch(event)
+    assert said == ["Object: 4 inputs to read, 10.0 MB"]
+
+
+def test_bars_show_rows_bytes_and_inputs_and_go_away():
+    console = terminal()
+    with progress.progress(console) as watch:
+        watch(PLANNED)
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(watch, READ))
+        watch(Event("failed", "Object", "stage it: the store does not answer"))
+        watch(Event("scattered", "Object"))
+        watch(Event("gathered", "Object", rows=4000))
+        watch(Event("committed", "Object", "version 1"))
+        watch(Event("planned", "Object", "again", inputs=1, bytes=100))
+        watch(Event("committed", "Object", "version 2"))
+    shown = console.file.getvalue()
+    assert "Object: failed stage it: the store does not answer" in shown
+    last = shown.rpartition("version 2")[0].rpartition("Object")[2]
+    assert "0/1" in last
+
+
+def test_without_a_terminal_progress_is_lines():
+    console = Console(file=io.StringIO(), width=80)
+    with progress.progress(console) as watch:
+        watch(PLANNED)
+    assert console.file.getvalue() == "Object: 4 inputs to read, 10.0 MB\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "clock"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599.9, "1:00:00"), (7384, "2:03:04")]
+)
+def test_the_time_left_reads_as_a_clock(seconds, clock):
+    assert progress._clock(seconds) == clock
