@@ -23,10 +23,10 @@ from tasks.runner import PrefectTasks
 
 # More threads than any machine's memory has room for units; the runner keeps to the real number. Cast, because the
 # decorator asks for a runner of any futures and this is one of its own kind.
-_UNITS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=256))
+UNITS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=256))
 
 
-@flow(name="ingest", task_runner=_UNITS, persist_result=False)
+@flow(name="ingest", task_runner=UNITS, persist_result=False)
 def ingest(  # noqa: PLR0917 - Prefect shows each as a field of its form
     warehouse: str,
     inputs: list[str],

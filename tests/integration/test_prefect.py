@@ -50,8 +50,11 @@ def deployed(server, tree, tmp_path_factory):
         yield server, warehouse
 
 
+FLOWS = {"ad-hoc": "ingest", "nightly": "nightly"}
+
+
 def deployment(server: PrefectServer, name: str):
-    found = server.ask(f"/deployments/name/ingest/{name}")
+    found = server.ask(f"/deployments/name/{FLOWS[name]}/{name}")
     assert found is not None
     return found
 
@@ -131,6 +134,19 @@ def test_the_nightly_run_is_scheduled(deployed, tree):
     assert found["parameters"] == {"warehouse": str(warehouse), "inputs": [str(tree)]}
     asked = {"deployments": {"id": {"any_": [found["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
     assert server.wait(lambda: server.ask("/flow_runs/filter", asked), "scheduled runs")
+
+
+def test_a_nightly_run_pins_what_it_brought_once_the_audit_holds(deployed, tree, tmp_path):
+    server, _ = deployed
+    warehouse = tmp_path / "nightly"
+    run = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    [pin] = Warehouse.open(str(warehouse)).pins()
+    pinned = Warehouse.open(str(warehouse), release=pin.name)
+    assert pinned.scan("Object").select(pl.len()).collect().item() == delivered(tree, "objectTable")
+    again = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
+    assert again["state"]["type"] == "COMPLETED", again["state"]
+    assert Warehouse.open(str(warehouse)).pins() == [pin]
 
 
 def test_the_form_of_a_deployment_is_typed_and_described(deployed):

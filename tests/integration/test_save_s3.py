@@ -1,0 +1,32 @@
+"""Rows saved to a bucket, and to a bucket that is not there."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from warehouse import storage
+from warehouse.errors import QueryError, StorageError
+from warehouse.query.save import save
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("s3")]
+
+FRAME = pl.LazyFrame({"objectId": [1, 2, 3], "coord_ra": [62.0, 62.1, None]})
+
+
+@pytest.mark.parametrize(("suffix", "read"), [("parquet", pl.scan_parquet), ("csv", pl.scan_csv)])
+def test_rows_go_to_a_bucket(s3, suffix, read):
+    out = s3.uri(f"a folder/rows.{suffix}")
+    assert save(FRAME, out, s3.settings) == 3
+    options = storage.polars_options(out, s3.settings)
+    assert read(out, storage_options=options, credential_provider=None).collect().equals(FRAME.collect())
+
+
+def test_a_bucket_that_is_not_there_is_named(s3):
+    with pytest.raises(StorageError, match="s3://no-such-bucket-here"):
+        save(FRAME, "s3://no-such-bucket-here/rows.parquet", s3.settings)
+
+
+def test_fits_is_written_to_local_files_only(s3):
+    with pytest.raises(QueryError, match="local"):
+        save(FRAME, s3.uri("rows.fits"), s3.settings)
