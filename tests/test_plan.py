@@ -7,8 +7,9 @@ import pytest
 from warehouse import contracts
 from warehouse.config import Settings
 from warehouse.errors import ContractError, NotFoundError
-from warehouse.ingest.plan import input_id, plan, run_order, unit_of
+from warehouse.ingest.plan import plan, unit_of
 from warehouse.lake.ledger import Entry
+from warehouse.lake.units import input_id, run_order
 from warehouse.readers.reader import Input
 
 OBJECT = contracts.load("dp02").contract("Object")

@@ -211,6 +211,17 @@ class Contract:
         first = [n for n in self.statistics if n in names]
         return pa.schema([self.arrow_schema.field(n) for n in [*first, *(n for n in names if n not in first)]])
 
+    @cached_property
+    def row_bytes(self) -> int:
+        """About how many bytes a row holds in memory; a text counts as 16."""
+        bits = 0
+        for datatype in self.arrow_schema.types:
+            try:
+                bits += datatype.bit_width
+            except ValueError:
+                bits += 8 * 16
+        return max(1, bits // 8)
+
     @property
     def partition_by(self) -> tuple[str, ...]:
         """The Delta partition columns."""

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ import numpy.typing as npt
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.errors import InputError, NotFoundError, WarehouseError, near_misses
-from warehouse.faults import translated
 from warehouse.images.headers import WCS_CARD, celestial, mask_planes, role
+from warehouse.images.ranged import Held
 
 UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN")
 """Planes whose pixels are no measurement. The others - DETECTED, EDGE, INTRP and so on - tell about ones that are."""
@@ -39,7 +39,7 @@ def read_image(uri: str, settings: Settings) -> Any:  # noqa: ANN401 - a CCDData
     astropy.nddata.CCDData
         ``data`` in the file's type; ``unit`` from BUNIT, adu without; ``uncertainty`` a VarianceUncertainty;
         ``flags`` the mask's bits, as the file has them (`plane` takes one out of them); ``mask`` true where a plane
-        of `UNUSABLE` is set; ``wcs``; ``meta`` the cards of HDU 0 and of the image, and the planes' bits (MP_*).
+        of `UNUSABLE` is set; ``wcs``, None where there is none; ``meta`` the cards of HDU 0 and of the image, and the planes' bits (MP_*).
         A slice of a CCDData has no flags, which astropy drops: take planes out of the whole first.
 
     Raises
@@ -49,33 +49,24 @@ def read_image(uri: str, settings: Settings) -> Any:  # noqa: ANN401 - a CCDData
     StorageError
         The store does not answer.
     """
-    if storage.scheme(uri) == "s3":
-        content = storage.read_bytes(uri, settings)
-        return whole(lambda: io.BytesIO(content), uri)
-    with translated(uri, "reading"):
-        open(uri, "rb").close()  # noqa: PTH123 - whether it is there; astropy would say so in its own words
-    return whole(lambda: open(uri, "rb"), uri)  # noqa: PTH123 - closed by `parts`
-
-
-def whole(opener: Any, uri: str) -> Any:  # noqa: ANN401 - a function that opens the file, and a CCDData
-    """Return the image in a file that `opener` opens as often as there are parts: they are unpacked side by side."""
-    with readable(uri), opener() as file, parts(file) as found:
-        numbers = {kind: number for kind, (number, _) in found.items()}
+    content = storage.read_bytes(uri, settings)
+    with readable(uri), Held(uri, content) as file, parts(file) as found:
+        number = found["IMAGE"][0]
         header = found["IMAGE"][1].header
-        primary = found["PRIMARY"][1].header.copy()
         planes = mask_planes(found["MASK"][1].header) if "MASK" in found else {}
+        meta = merged(found["PRIMARY"][1].header, header, planes)
 
     def unpacked(kind: str) -> npt.NDArray[Any] | None:
-        if kind not in numbers:
-            return None
-        with opener() as own, parts(own) as mine:
-            return native(mine[kind][1].data)
+        with Held(uri, content) as own, parts(own) as mine:
+            return native(mine[kind][1].data) if kind in mine else None
 
+    # Tiles are unpacked by code that lets go of the interpreter.
     with readable(uri), ThreadPoolExecutor(len(_PARTS)) as pool:
         data, bits, variance = pool.map(unpacked, _PARTS)
     data = np.asarray(data)
-    wcs = celestial(header, data.shape[1], data.shape[0], f"HDU {numbers['IMAGE']} of {uri}")
-    return assembled(data, bits, variance, planes, wcs, merged(primary, header, planes), uri)
+    # Pixels are pixels, even where no header says on which piece of sky.
+    wcs = celestial(header, *data.shape[::-1], f"HDU {number}") if "CTYPE1" in header else None
+    return assembled(data, bits, variance, planes, wcs, meta, uri)
 
 
 @contextmanager
@@ -102,7 +93,7 @@ def readable(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def parts(file: BinaryIO | io.RawIOBase) -> Iterator[dict[str, tuple[int, Any]]]:
+def parts(file: io.IOBase) -> Iterator[dict[str, tuple[int, Any]]]:
     """Yield number and HDU by role: PRIMARY, IMAGE, and MASK and VARIANCE where there are any; pixels are not read.
 
     A file of one image has no roles: then its first image is the IMAGE.

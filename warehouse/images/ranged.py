@@ -19,6 +19,27 @@ FIRST_READ, NEXT_READ = 48 << 10, 16 << 10
 _LONGEST_READ = 512 << 10
 
 
+class Held(io.BytesIO):
+    """A file object over a file that was read as a whole, and that knows, too, when it ends too early."""
+
+    def __init__(self, uri: str, content: bytes) -> None:
+        super().__init__(content)
+        self.uri, self.size = uri, len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place (InputError of kind ``truncated`` for one beyond the end)."""
+        if whence == io.SEEK_SET:
+            _within(offset, self.size, self.uri)
+        return super().seek(offset, whence)
+
+
+def _within(place: int, size: int, uri: str) -> int:
+    """Return a place in a file (InputError where it is beyond its end); astropy only warns of a file that is short."""
+    if place > size:
+        raise InputError(f"its headers speak of byte {place}, it ends at byte {size}", kind="truncated", uri=uri)
+    return max(0, place)
+
+
 class Ranged(io.RawIOBase):
     """A read-only file object over ranges of a file, local or in a store; not to be shared between threads.
 
@@ -75,9 +96,15 @@ class Ranged(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place; nothing is fetched."""
+        """Go to a place; nothing is fetched.
+
+        Raises
+        ------
+        InputError
+            The place is beyond the end of the file, where its headers say that there is more (kind ``truncated``).
+        """
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
-        self._position = max(0, base + offset)
+        self._position = _within(base + offset, self.size, self.uri)
         return self._position
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever holds bytes

@@ -170,7 +170,7 @@ def _commit(
     rewritten, obsolete = without(contract, base, gone, settings)
     tracts = dict(rows.select(INPUT_ID, TRACT).iter_rows()) if contract.partitioned else {}
     entries = [_entry(identity, item, contract, tracts.get(identity)) for identity, item in attempt.work.items()]
-    entries += [_removed(e) for identity, e in attempt.replaced.items() if identity not in attempt.work]
+    entries += [e.removed() for identity, e in attempt.replaced.items() if identity not in attempt.work]
     entries += [_refusal(contract, item) for item in refused]
     commit_id = uuid.uuid4().hex
     metadata = ledger.write_record(base.uri, commit_id, entries, None, settings)
@@ -183,14 +183,7 @@ def _stage(rows: pl.DataFrame, base: Snapshot, contract: Contract, settings: Set
 
     def write(part: tuple[layout.Partition, pl.DataFrame]) -> StagedFile:
         partition, frame = part
-        return staged.write(
-            frame.select(contract.file_schema.names),
-            base.uri,
-            settings,
-            schema=contract.file_schema,
-            statistics=contract.statistics,
-            partition=layout.partition_values(partition),
-        )
+        return staged.write_rows(frame, contract, base.uri, settings, partition)
 
     parts = [part for part in layout.by_partition(rows, contract) if part[1].height]
     remote = storage.scheme(base.uri) == "s3"
@@ -213,20 +206,6 @@ def _entry(identity: int, item: Found, contract: Contract, tract: int | None) ->
         rows_committed=1,
         tracts=[] if tract is None else [tract],
         contract=contract.digest,
-    )
-
-
-def _removed(entry: Entry) -> Entry:
-    return Entry(
-        entry.input_id,
-        entry.unit,
-        entry.uri,
-        entry.size,
-        entry.stamp,
-        "removed",
-        dataset_type=entry.dataset_type,
-        data_id=entry.data_id,
-        run=entry.run,
     )
 
 

@@ -34,7 +34,7 @@ def draw(image: Any, out: str, *, title: str = "") -> Path:  # noqa: ANN401 - a 
     Raises
     ------
     QueryError
-        `out` is no PNG.
+        `out` is no PNG, or the image lies nowhere on the sky.
     StorageError
         It cannot be written.
     """
@@ -42,6 +42,8 @@ def draw(image: Any, out: str, *, title: str = "") -> Path:  # noqa: ANN401 - a 
     from matplotlib.figure import Figure
 
     path = Path(out)
+    if image.wcs is None:
+        raise QueryError("the image has no world coordinates, so no sky axes can be drawn", kind="wcs", uri=out)
     if path.suffix.lower() != ".png":
         raise QueryError(f"a picture is written as .png, found {path.name!r}", kind="format", uri=out)
     height, width = image.data.shape

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from warehouse import storage
 from warehouse.config import Settings
-from warehouse.contracts.contract import INPUT_ID, Contract
+from warehouse.contracts.contract import INPUT_ID
 from warehouse.faults import translated
 from warehouse.ingest.job import (
     GatherUnit,
@@ -78,7 +78,7 @@ def plan_gather(job: Job, records: Sequence[Staged], memory: int, settings: Sett
     They are smaller where that gives every worker several, so that none is left with the last large one. A partition
     that is larger than the memory becomes several files.
     """
-    most = max(1, memory // row_bytes(job.contract))
+    most = max(1, memory // job.contract.row_bytes)
     pieces = [piece for record in records for piece in record.pieces]
     portions = list(_portions(pieces, most))
     schema = (pieces[0].uri, pieces[0].parts[0][3])
@@ -119,17 +119,6 @@ def _grouped(portions: Sequence[_Portion], limit: int) -> Iterator[list[_Portion
         yield group
 
 
-def row_bytes(contract: Contract) -> int:
-    """Return about how many bytes a row holds in memory (text counted as 16)."""
-    bits = 0
-    for field in contract.arrow_schema:
-        try:
-            bits += field.type.bit_width
-        except ValueError:
-            bits += 8 * 16
-    return max(1, bits // 8)
-
-
 def gather(job: Job, unit_uri: str, settings: Settings, on_event: OnEvent = ignore) -> str:
     """Gather each portion of a unit into one sorted file; return the URI of the record."""
     uri = unit_uri.removesuffix(".json") + ".staged.json"
@@ -142,16 +131,7 @@ def gather(job: Job, unit_uri: str, settings: Settings, on_event: OnEvent = igno
     for partition, batches in zip(unit.partitions, unit.batches, strict=True):
         frame = layout.clustered(_joined(batches, schema, unit.discard, settings), contract)
         if frame.height:
-            files.append(
-                staged.write(
-                    frame.select(contract.file_schema.names),
-                    job.table_uri,
-                    settings,
-                    schema=contract.file_schema,
-                    statistics=contract.statistics,
-                    partition=layout.partition_values(partition),
-                )
-            )
+            files.append(staged.write_rows(frame, contract, job.table_uri, settings, partition))
         del frame  # before the next one is read
     on_event(Event("gathered", job.table, unit.label, rows=sum(f.rows for f in files), files=len(files)))
     return write_staged(uri, Staged(files=tuple(files)), settings)

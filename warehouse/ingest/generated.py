@@ -15,11 +15,11 @@ import polars as pl
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.errors import ConflictError
-from warehouse.ingest.plan import input_id
 from warehouse.lake import delta, layout, ledger, staged
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.ledger import Entry
 from warehouse.lake.root import Root, ensure_table
+from warehouse.lake.units import input_id
 
 COADD_PATCHES = "CoaddPatches"
 

@@ -8,7 +8,6 @@ decided, it is refused. Nothing is read here but the ledger and, where a local f
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,11 +18,11 @@ from warehouse.config import Settings
 from warehouse.contracts.contract import Contract
 from warehouse.errors import ContractError
 from warehouse.lake.ledger import Entry
+from warehouse.lake.units import input_id, run_order
 from warehouse.readers.reader import Input
 
 Why = Literal["new", "changed", "retry"]
 
-_RUN_TIME = re.compile(r"\d{8}T\d{6}Z")
 _NUMBERS = ("tract", "patch", "visit", "detector")
 
 
@@ -91,11 +90,6 @@ def unit_of(contract: Contract, item: Input) -> str:
         if all(name in item.data_id for name in dimensions):
             return " ".join([item.dataset_type, *(f"{name}={item.data_id[name]}" for name in dimensions)])
     return item.uri
-
-
-def input_id(table: str, unit: str) -> int:
-    """Return the 63-bit id of a unit, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(f"{table}\n{unit}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 def plan(
@@ -177,12 +171,6 @@ def plan(
         basis=basis,
         counts={why: sum(p.why == why for p in work) for why in ("new", "changed", "retry")},
     )
-
-
-def run_order(run: str | None) -> tuple[str, str]:
-    """Return a sort key that puts a later RUN collection after an earlier one: its last time stamp, then its name."""
-    times = _RUN_TIME.findall(run or "")
-    return (times[-1] if times else "", run or "")
 
 
 def _choose_dataset_type(

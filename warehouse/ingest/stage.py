@@ -26,7 +26,7 @@ from warehouse.errors import ContractError, InputError, QualityError, StorageErr
 from warehouse.ingest import quality
 from warehouse.ingest.assign import assign
 from warehouse.ingest.conform import ColumnPlan, conform, keys_only, plan_columns, units_of
-from warehouse.ingest.gather import row_bytes, write_piece
+from warehouse.ingest.gather import write_piece
 from warehouse.ingest.job import Job, Piece, Staged, StageUnit, find_staged, write_staged
 from warehouse.ingest.places import places_of
 from warehouse.ingest.plan import Plan, Planned
@@ -81,7 +81,7 @@ def _expansion(work: Sequence[Planned], contract: Contract, settings: Settings) 
         rows = reader_for(largest.uri, settings).open(largest.uri, settings, contract).rows
     except (InputError, ContractError, StorageError):  # reading it in its turn says what is to be done about it
         return 1.5
-    return max(0.25, rows * row_bytes(contract) / max(1, largest.size))
+    return max(0.25, rows * contract.row_bytes / max(1, largest.size))
 
 
 def _grouped(work: Sequence[Planned], limit: float) -> Iterator[list[Planned]]:
@@ -112,6 +112,8 @@ def _label(table: str, group: Sequence[Planned]) -> str:
             patches = [p.input.data_id["patch"] for p in group if "patch" in p.input.data_id]
             inside = f" patches {patches[0]}-{patches[-1]}" if patches and first[name] == last[name] else ""
             return f"stage {table} {both}{inside}"
+    if len(group) == 1:
+        return f"stage {table} {group[0].input.dataset_type or group[0].input.uri.rsplit('/', 1)[-1]}"
     return f"stage {table} {len(group)} inputs from {group[0].input.uri.rsplit('/', 1)[-1]}"
 
 
@@ -184,7 +186,7 @@ class _Shelf:
 
     def put(self, frame: pl.DataFrame) -> None:
         """Take rows of the input that is being read; write all that is held as a piece where it grows too large."""
-        size = frame.height * row_bytes(self.job.contract)
+        size = frame.height * self.job.contract.row_bytes
         if self.held and self.held + size > self.unit.memory:
             self._flush()
         self.current.append(frame)
@@ -197,7 +199,7 @@ class _Shelf:
 
     def drop(self, planned: Planned) -> None:
         """Let the rows of a refused input go, also those that are in a piece already."""
-        self.held -= sum(f.height for f in self.current) * row_bytes(self.job.contract)
+        self.held -= sum(f.height for f in self.current) * self.job.contract.row_bytes
         if self.flushed:
             self.discard.append(planned.input_id)
         self.current, self.flushed = [], False
@@ -229,14 +231,7 @@ class _Shelf:
         rows = layout.clustered(whole, contract)
         del whole, frames
         return [
-            staged.write(
-                part.select(contract.file_schema.names),
-                self.job.table_uri,
-                self.settings,
-                schema=contract.file_schema,
-                statistics=contract.statistics,
-                partition=layout.partition_values(partition),
-            )
+            staged.write_rows(part, contract, self.job.table_uri, self.settings, partition)
             for partition, part in layout.by_partition(rows, contract)
         ]
 
@@ -344,7 +339,7 @@ class _Reading:
         opened = reader_for(item.uri, self.settings).open(item.uri, self.settings, contract)
         self.rows = opened.rows
         columns = _columns(contract, opened.schema, opened.index, item.uri)
-        single = opened.rows * row_bytes(contract) <= self.memory
+        single = opened.rows * contract.row_bytes <= self.memory
         doubles = None if single else self._doubles(opened, columns)
         pending: list[pl.DataFrame] = []
         for batch in opened.batches(columns.read, self.memory):

@@ -93,6 +93,11 @@ class Entry:
     contract: str | None = None
     seconds: float = 0.0
 
+    def removed(self) -> Entry:
+        """Return the entry of the commit that takes this input's rows out of the table."""
+        kept = ("input_id", "unit", "uri", "size", "stamp", "dataset_type", "data_id", "run")
+        return Entry(**{name: getattr(self, name) for name in kept}, status="removed")
+
 
 _TYPES: dict[str, Any] = {
     "input_id": pa.int64(),

@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 
 from warehouse import storage
 from warehouse.config import Settings
+from warehouse.contracts.contract import Contract
 from warehouse.errors import InputError, StorageError
 from warehouse.faults import translated
+from warehouse.lake import layout
 from warehouse.lake.delta import StagedFile
 
 ROW_GROUP_ROWS = 16_384
@@ -61,6 +63,24 @@ def write(
             credential_provider=None,
         )
     return verify(uri, path, settings, schema=schema, rows=frame.height, statistics=statistics, partition=partition)
+
+
+def write_rows(
+    frame: pl.DataFrame,
+    contract: Contract,
+    table_uri: str,
+    settings: Settings,
+    partition: layout.Partition = (),
+) -> StagedFile:
+    """Write rows of one partition as one staged file, with the columns and statistics of their contract."""
+    return write(
+        frame.select(contract.file_schema.names),
+        table_uri,
+        settings,
+        schema=contract.file_schema,
+        statistics=contract.statistics,
+        partition=layout.partition_values(partition),
+    )
 
 
 def verify(

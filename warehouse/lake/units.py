@@ -15,7 +15,7 @@ import polars as pl
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT, Contract
-from warehouse.lake import layout, staged
+from warehouse.lake import staged
 from warehouse.lake.delta import Snapshot, StagedFile
 
 _RUN_TIME = re.compile(r"\d{8}T\d{6}Z")
@@ -54,13 +54,8 @@ def without(
         if keep.any():
             frame = pl.read_parquet(uri, storage_options=options, hive_partitioning=False).filter(keep)
             rewritten.append(
-                staged.write(
-                    frame.select(contract.file_schema.names),
-                    base.uri,
-                    settings,
-                    schema=contract.file_schema,
-                    statistics=contract.statistics,
-                    partition=layout.partition_values((row[TRACT], row[PATCH]) if contract.partitioned else ()),
+                staged.write_rows(
+                    frame, contract, base.uri, settings, (row[TRACT], row[PATCH]) if contract.partitioned else ()
                 )
             )
     return rewritten, obsolete

@@ -32,7 +32,7 @@ FITS_TYPES = (*TABLE_TYPES, SRC)
 
 # nJy an instrumental count: what afw calls the local photometric calibration.
 CALIBRATION_nJy = 2.5
-CALIBRATION_ERROR_nJy = 0.01
+CALIBRATION_ERROR_nJy = 0.0025
 _AFW_VERSION = 3
 _CODES = {"double": "D", "float": "E", "int64": "K", "int32": "J", "int16": "I", "bool": "L"}
 _FLAGS = ("detect_isPrimary", "sky_source", "centroid_flag", "psfFlux_flag", "pixelFlags_edge", "pixelFlags_saturated")

@@ -217,10 +217,11 @@ def _chosen(objects: Frame, rows: pl.Series, choice: ObjectChoice) -> Frame:
     """Return the chosen Object columns of `rows` under their new names, and the magnitudes made from them."""
     taken = choice.taken()
     magnitudes = {name: flux for name, flux in choice.derived().items() if name not in taken}
-    return objects.select(
-        pl.col("objectId").cast(pl.Int64).gather(rows).alias("obj_objectId"),
-        *(pl.col(name).gather(rows).alias(f"obj_{name}") for name in taken if name != "objectId"),
-        *(ab_magnitude(pl.col(flux).gather(rows)).alias(f"obj_{name}") for name, flux in magnitudes.items()),
+    needed = dict.fromkeys((*taken, *magnitudes.values()))
+    found = objects.select(pl.col(*needed).gather(rows)).with_columns(pl.col("objectId").cast(pl.Int64))
+    return found.select(
+        *(pl.col(name).alias(f"obj_{name}") for name in taken),
+        *(ab_magnitude(pl.col(flux)).alias(f"obj_{name}") for name, flux in magnitudes.items()),
     )
 
 

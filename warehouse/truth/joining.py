@@ -155,7 +155,7 @@ def _groups(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of ObjectTruth, a group of patches at a time."""
     budget = min(GROUP_BYTES, settings.memory // (2 * COPIES * settings.workers))
-    groups = _patch_groups(pairs, max(1, budget // row_bytes(unit.contract)))
+    groups = _patch_groups(pairs, max(1, budget // unit.contract.row_bytes))
     across = {table: _across(unit, groups, table, sides[table], settings) for table in (MATCHES, TRUTH)}
     for group in groups:
         frames, rows = {}, []
@@ -218,22 +218,4 @@ def _written(unit: JoinUnit, rows: pl.DataFrame, settings: Settings) -> Iterator
     contract = unit.contract
     rows = rows.with_columns(pl.lit(input_id(unit.tract), pl.Int64).alias(INPUT_ID))
     for partition, frame in layout.by_partition(rows, contract):
-        yield staged.write(
-            frame.select(contract.file_schema.names),
-            unit.table_uri,
-            settings,
-            schema=contract.file_schema,
-            statistics=contract.statistics,
-            partition=layout.partition_values(partition),
-        )
-
-
-def row_bytes(contract: Contract) -> int:
-    """Return about how many bytes a row holds in memory; a text counts as 32."""
-    bits = 0
-    for column in contract.columns:
-        try:
-            bits += column.arrow.bit_width
-        except ValueError:
-            bits += 8 * 32
-    return max(1, bits // 8)
+        yield staged.write_rows(frame, contract, unit.table_uri, settings, partition)

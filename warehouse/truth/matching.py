@@ -231,14 +231,7 @@ def _matched(unit: MatchUnit, settings: Settings) -> Staged:
         pl.lit(input_id(unit.tract), pl.Int64).alias(INPUT_ID),
     )
     files = [
-        staged.write(
-            frame.select(contract.file_schema.names),
-            unit.table_uri,
-            settings,
-            schema=contract.file_schema,
-            statistics=contract.statistics,
-            partition=layout.partition_values(partition),
-        )
+        staged.write_rows(frame, contract, unit.table_uri, settings, partition)
         for partition, frame in layout.by_partition(layout.clustered(rows, contract), contract)
     ]
     counts = {
@@ -289,7 +282,7 @@ def _commit(root: Root, plan: _Plan, records: Sequence[Staged], settings: Settin
     if not plan.replaced:
         obsolete = obsolete.filter(pl.col(TRACT).is_in([*good, *gone]))
     entries = [*(_entry(tract, record) for tract, record in good.items()), *(_entry(tract, None) for tract in gone)]
-    entries += [_removed(entry) for entry in plan.replaced]
+    entries += [entry.removed() for entry in plan.replaced]
     commit_id = uuid.uuid4().hex
     metadata = ledger.write_record(plan.base.uri, commit_id, entries, None, settings)
     note = {"versions": plan.versions, "how": asdict(plan.how), "failed": failed}
@@ -303,8 +296,3 @@ def _commit(root: Root, plan: _Plan, records: Sequence[Staged], settings: Settin
     )
     counts = {name: sum(r.counts[name] for r in good.values()) for name in ("rows", "candidates", "matched")}
     return MatchReport(version, plan.how, {t: plan.why[t] for t in (*good, *gone)}, counts, failed)
-
-
-def _removed(entry: Entry) -> Entry:
-    names = ("input_id", "unit", "uri", "size", "stamp", "dataset_type", "data_id", "run")
-    return Entry(**{name: getattr(entry, name) for name in names}, status="removed")
