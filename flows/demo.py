@@ -18,7 +18,7 @@ from typing import Any
 from rich.padding import Padding
 from rich.syntax import Syntax
 
-from flows import display, ingesting, simulating
+from flows import display, imaging, ingesting, simulating
 from flows.serving import Ready, api
 from warehouse import Warehouse
 from warehouse.errors import QualityError, QueryError
@@ -27,6 +27,7 @@ from warehouse.query.footprint import footprint
 RA_DEG, DEC_DEG, RADIUS_DEG = 62.0, -37.0, 0.5
 SEED = 1
 MARK = ".tractlake-demo"
+FOLDERS = ("inputs", "images", "warehouse")
 
 SETTING = """\
 import polars as pl
@@ -81,13 +82,20 @@ def run(out: Path, objects: int, visits: int) -> None:
         The audit found something: a defect.
     """
     _prepare(out)
-    inputs, warehouse = str(out / "inputs"), str(out / "warehouse")
+    inputs, images, warehouse = (str(out / name) for name in FOLDERS)
     with api(display.hint) as ready:
         with _step(f"A piece of sky: RA {RA_DEG:g}, Dec {DEC_DEG:g}, radius {RADIUS_DEG:g} degrees, as a Butler tree"):
-            display.simulated(simulating.run(inputs, RA_DEG, DEC_DEG, RADIUS_DEG, objects, visits, SEED))
+            sky = (RA_DEG, DEC_DEG, RADIUS_DEG, objects, visits, SEED)
+            display.simulated(simulating.run(inputs, *sky))
+            visit = simulating.last_visit_as_fits(inputs, *sky)
+            count = simulating.images(images, *sky)
+            display.say(f"the sources of visit {visit} come as FITS; {count} images stand in {images}")
         with _step(f"Files in, tables out: tractlake ingest --warehouse {warehouse} {inputs}"):
             _ingest(warehouse, inputs, ready)
-        with _step("The same once more"):
+        with _step(f"Images by their headers: tractlake images register {images}"):
+            for line in imaging.lines(imaging.as_flow(imaging.Request(warehouse, (images,)), ready)):
+                display.say(line)
+        with _step("The same tables once more"):
             request = ingesting.Request(warehouse=warehouse, inputs=(inputs,))
             display.summaries(ingesting.as_flow(request, ready, quiet=True))
     with _step("Does it hold? tractlake audit"):
@@ -99,6 +107,8 @@ def run(out: Path, objects: int, visits: int) -> None:
         wh = Warehouse.open(warehouse)
         title = f"tractlake demo: Object of {wh.root.release}"
         display.say(f"{footprint(wh.sky_info('Object', means=False), wh.skymap, out / 'footprint.png', title)}")
+    with _step("What does it look like? tractlake images show deepCoadd"):
+        display.say(f"{_show(warehouse, out / 'deepCoadd.png')}")
     script = out / "queries.py"
     script.write_text("\n".join((SETTING.format(warehouse=warehouse), COUNTS, COMPLETENESS)), encoding="utf-8")
     _farewell(out, script)
@@ -108,7 +118,7 @@ def _prepare(out: Path) -> None:
     """Make the folder, or empty the one that an earlier demo left."""
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise QueryError("the folder holds something else; choose another with --out", kind="demo", uri=str(out))
-    for left in ("inputs", "warehouse"):
+    for left in FOLDERS:
         shutil.rmtree(out / left, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
@@ -148,6 +158,17 @@ def _row(wh: Warehouse, row: Mapping[str, Any], summary: Mapping[str, Any] | Non
     return name, row["rows"], *where, row["files"], size, summary["rows_quarantined"] if summary else None, rate
 
 
+def _show(warehouse: str, out: Path) -> Path:
+    """Draw the registered coadd and return the picture's path."""
+    from warehouse.images.show import draw
+
+    wh = Warehouse.open(warehouse)
+    row = wh.images(dataset_type="deepCoadd").sort("band").head(1).collect().row(0, named=True)
+    data_id = {name: row[name] for name in ("tract", "patch", "band")}
+    title = f"deepCoadd, tract {row['tract']}, patch {row['patch']}, {row['band']}"
+    return draw(wh.get("deepCoadd", **data_id), str(out), title=title)
+
+
 def _audit(warehouse: str) -> None:
     findings = Warehouse.open(warehouse).audit()
     display.findings(findings, every=False)
@@ -173,6 +194,7 @@ def _farewell(out: Path, script: Path) -> None:
         f"{command} tables",
         f"{command} scan Object --cone {centre} 0.05 --columns objectId,coord_ra,coord_dec,r_cModelFlux",
         f"{command} data-ids objectTable",
+        f"{command} images list",
         f"{command} history Source",
         f"{Path(sys.executable).name} {script}",
     ):

@@ -83,12 +83,17 @@ def grid(
         numeric = bool(rows) and all(isinstance(row[number], int | float | None) for row in rows)
         overflow: OverflowMethod = "ellipsis" if heading in cut else "fold"
         shown.add_column(
-            heading, justify="right" if numeric else "left", no_wrap=heading not in wrap, overflow=overflow
+            heading,
+            justify="right" if numeric else "left",
+            no_wrap=heading not in wrap,
+            overflow=overflow,
+            ratio=1 if heading in cut else None,
         )
     for number, row in enumerate(rows):
         shown.add_row(*map(cell or text, row), style=styles[number] if styles else None)
     if Measurement.get(console, console.options, shown).maximum >= console.width:
         shown.padding = (0, 1, 0, 0)
+        shown.expand = bool(cut)  # to the terminal's edge: columns with a ratio have what the others leave
     console.print(shown, soft_wrap=False)
 
 
@@ -206,7 +211,7 @@ def plans(found: Sequence[Plan], unrecognised: Sequence[tuple[str, str]], *, jso
             )
             for p in found
         ],
-        wrap=("table", "fed by"),
+        cut=("fed by",),
     )
     for p in found:
         _aside(p.table, [(a.uri, a.why) for a in p.left_aside])

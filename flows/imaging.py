@@ -12,7 +12,7 @@ from typing import Any
 
 from flows import display
 from flows.ingesting import settings
-from flows.serving import api
+from flows.serving import Ready, api
 from flows.truthing import watched
 from flows.watching import watched_by
 from warehouse import Warehouse
@@ -79,23 +79,28 @@ def run(request: Request, *, direct: bool, quiet: bool) -> dict[str, Any]:
         with watched(quiet=quiet) as on_event:
             return perform(request, on_event=on_event)
     with api((lambda _: None) if quiet else display.hint) as ready:
-        from flows.images import register_images
+        return as_flow(request, ready, quiet=quiet)
 
-        ready()
-        with watched(quiet=quiet) as on_event, watched_by(on_event):
-            try:
-                found: dict[str, Any] = register_images(
-                    request.warehouse,
-                    list(request.uris),
-                    dataset_type=request.dataset_type,
-                    remove_vanished=request.remove_vanished,
-                    release=request.release,
-                    memory=request.memory,
-                    workers=request.workers,
-                )
-            except RefusedImagesError as error:
-                return error.summary
-        return found
+
+def as_flow(request: Request, ready: Ready, *, quiet: bool = False) -> dict[str, Any]:
+    """Register as a flow, once the server is ready; return a summary, refused images among it."""
+    from flows.images import register_images
+
+    ready()
+    with watched(quiet=quiet) as on_event, watched_by(on_event):
+        try:
+            found: dict[str, Any] = register_images(
+                request.warehouse,
+                list(request.uris),
+                dataset_type=request.dataset_type,
+                remove_vanished=request.remove_vanished,
+                release=request.release,
+                memory=request.memory,
+                workers=request.workers,
+            )
+        except RefusedImagesError as error:
+            return error.summary
+    return found
 
 
 def summary(done: RegisterReport) -> dict[str, Any]:

@@ -92,16 +92,21 @@ def _work(opened: Warehouse, request: Request, found: Listing) -> list[tuple[str
     return work
 
 
+def _opened(request: Request) -> Warehouse:
+    """Return the warehouse as it stands, or the empty one that it would be."""
+    told = settings(memory=request.memory, workers=request.workers)
+    try:
+        return Warehouse.open(request.warehouse, settings=told)
+    except NotFoundError:
+        return Warehouse(roots.planned(request.warehouse, request.release), told)
+
+
 def plans(request: Request) -> tuple[list[Plan], Sequence[tuple[str, str]]]:
     """Return what an ingest would do, table by table, and the files that are no inputs; nothing is written.
 
     A warehouse that does not stand yet is planned for as the empty one that it would be.
     """
-    told = settings(memory=request.memory, workers=request.workers)
-    try:
-        opened = Warehouse.open(request.warehouse, settings=told)
-    except NotFoundError:
-        opened = Warehouse(roots.planned(request.warehouse, request.release), told)
+    opened = _opened(request)
     found = listing(opened, request)
     listed = [
         running.plan_table(
@@ -122,10 +127,11 @@ def perform(
     request: Request, *, runner: Runner | None = None, on_event: OnEvent = ignore, run_id: str | None = None
 ) -> list[IngestReport]:
     """Ingest table by table; return a report a table. A warehouse that does not stand yet is created."""
-    told = settings(memory=request.memory, workers=request.workers)
-    opened = Warehouse.create(request.warehouse, release=request.release, settings=told)
+    opened = _opened(request)
     found = listing(opened, request)
     work = _work(opened, request, found)
+    # Only now: a mistyped input leaves no empty warehouse behind.
+    opened = Warehouse.create(request.warehouse, release=request.release, settings=opened.settings)
     if found.unrecognised:
         uri, why = found.unrecognised[0]
         on_event(Event("left aside", "", f"{len(found.unrecognised):,} files, such as {uri}: {why}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from warehouse.errors import InputError
@@ -16,6 +16,7 @@ class RefusedError(InputError):
     summaries: Sequence[dict[str, Any]] = ()
 
 
+NAMED_AT_MOST = 12
 _HEADINGS = ("table", "inputs", "rows read", "committed", "quarantined", "refused", "version", "files", "MB", "rows/s")
 
 
@@ -88,6 +89,12 @@ def notes(reports: Sequence[IngestReport]) -> list[str]:
             rules = ", ".join(f"{rule} {n:,}" for rule, n in sorted(r.rules.items()))
             lines.append(f"{r.table}: set aside by rule: {rules}")
         lines += [f"{r.table}: refused {e.error}" for e in r.refused]
+        if still := sum(e.status == "refused" for e in r.plan.unchanged):
+            lines.append(f"{r.table}: {still:,} inputs are as they were when they were refused; see its quarantine")
+        if extra := {name for e in r.entries for name in e.extra}:
+            lines.append(f"{r.table}: columns of the files that the contract does not have, left out: {_named(extra)}")
+        if missing := {name for e in r.entries for name in e.missing}:
+            lines.append(f"{r.table}: columns that files do not have, null in their rows: {_named(missing)}")
         if r.plan.left_aside:
             count, first = len(r.plan.left_aside), r.plan.left_aside[0]
             lines.append(f"{r.table}: {count:,} files left aside, such as {first.uri}: {first.why}")
@@ -95,3 +102,8 @@ def notes(reports: Sequence[IngestReport]) -> list[str]:
             fate = "their rows were removed" if r.plan.remove_vanished else "their rows stay"
             lines.append(f"{r.table}: {len(r.plan.vanished):,} inputs are no longer there; {fate}")
     return lines
+
+
+def _named(columns: Collection[str]) -> str:
+    rest = len(columns) - NAMED_AT_MOST
+    return ", ".join(sorted(columns)[:NAMED_AT_MOST]) + (f" and {rest:,} more" if rest > 0 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
@@ -61,3 +62,21 @@ def run(
             settings=told,
             on_file=advance,
         )
+
+
+def last_visit_as_fits(out: str, ra: float, dec: float, radius: float, objects: int, visits: int, seed: int) -> int:
+    """Put a FITS catalogue in the place of the last visit's sources in a simulated tree; return the visit."""
+    from warehouse.simulate.fits_tables import simulate_fits
+
+    told = settings(memory=None, workers=None)
+    return simulate_fits(out, ra=ra, dec=dec, radius=radius, objects=objects, visits=visits, seed=seed, settings=told)
+
+
+def images(out: str, ra: float, dec: float, radius: float, objects: int, visits: int, seed: int) -> int:
+    """Write a coadd and two visits' images of a simulated sky beside its tables; return how many."""
+    from warehouse.simulate.images import simulate_images
+
+    draw = partial(simulate_images, out, ra=ra, dec=dec, radius=radius, objects=objects, seed=seed)
+    coadds = draw(visits=visits, dataset_types=("deepCoadd",), patches=1, bands="i", size=(1200, 1200))
+    exposures = draw(visits=min(2, visits), dataset_types=("calexp", "goodSeeingDiff_differenceExp"))
+    return len(coadds) + len(exposures)

@@ -17,14 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from warehouse import storage
+from warehouse import contracts, storage
 from warehouse.config import Settings
 from warehouse.contracts import Contract
 from warehouse.errors import NotFoundError, near_misses
 from warehouse.simulate.files import FILES, File, Scope
 from warehouse.simulate.simulation import RUN
-from warehouse.simulate.sky import SimulatedSky
+from warehouse.simulate.sky import SimulatedSky, make_sky
 from warehouse.simulate.tree import DataId, butler_path
+from warehouse.sky import skymap
 
 SRC = "src"
 TABLE_TYPES = ("objectTable", "objectTable_tract", "sourceTable", "sourceTable_visit")
@@ -89,6 +90,44 @@ def write_fits_tables(
     with ThreadPoolExecutor(settings.workers) as pool:
         paths = pool.map(partial(_write, out, run, sky, settings), work)
         return tuple(path for path in paths if path is not None)
+
+
+def simulate_fits(
+    out: str,
+    *,
+    ra: float,
+    dec: float,
+    radius: float,
+    objects: int,
+    visits: int,
+    seed: int,
+    settings: Settings,
+    detectors: int = 9,
+    release: str = "dp02",
+) -> int:
+    """Put FITS in the place of Parquet for the last visit's sources in a tree of `simulate`; return that visit.
+
+    The arguments are those that the tree was made with.
+    """
+    known = contracts.load(release)
+    sky = make_sky(
+        known,
+        skymap.named(str(known.skymap)),
+        ra_deg=ra,
+        dec_deg=dec,
+        radius_deg=radius,
+        objects=objects,
+        visits=visits,
+        first_visit=0,
+        detectors=detectors,
+        seed=seed,
+        reprocessing=0,
+    )
+    visit = sky.visits[-1].visit
+    kind = "sourceTable_visit"
+    paths = write_fits_tables(out, sky, settings, dataset_types=(kind,), only={"visit": [visit]})
+    storage.delete([storage.join(out, path.removesuffix(".fits") + ".parq") for path in paths], settings)
+    return visit
 
 
 def _files(sky: SimulatedSky, name: str) -> Iterator[FitsFile]:
