@@ -2,7 +2,7 @@
 # Each target first makes .venv hold what requirements/dev.lock says; when it does already, that takes no time.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type bench lock clean .venv .venv-bench
+.PHONY: help demo test quick lint type bench lock clean .venv .venv-bench
 
 BIN := .venv/bin
 ARGS ?=
@@ -16,10 +16,16 @@ help: ## Say what can be made
 demo: .venv ## Simulate a patch of sky, ingest it, query it; leaves the warehouse in demo/
 	@$(BIN)/tractlake demo $(ARGS)
 
-test: .venv ## Run all tests, or make test ARGS="tests/test_layers.py -k demo"
-	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+# Prefect in a home of its own, without telemetry, and out of reach of a server that the shell may name.
+PYTEST = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	env -u PREFECT_API_URL DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false PREFECT_HOME="$$home" \
-	$(BIN)/python -m pytest --cov -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test: .venv ## Run all tests, or make test ARGS="tests/test_layers.py -k demo"
+	@$(PYTEST) --cov $(ARGS)
+
+quick: .venv ## Run the everyday tests: without servers, killed processes and the pages' code
+	@$(PYTEST) -m "not integration" $(ARGS)
 
 lint: .venv ## Check style, format and import layers
 	@$(BIN)/ruff check

@@ -19,6 +19,13 @@ hypothesis.settings.register_profile("tractlake", deadline=None, max_examples=50
 hypothesis.settings.load_profile("tractlake")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies where real servers and real processes are, for `make quick` to leave out."""
+    for item in items:
+        if {"integration", "stateful"} & set(item.path.parts):
+            item.add_marker(pytest.mark.integration)
+
+
 @dataclass(frozen=True)
 class Bucket:
     """An empty bucket on a running server, and settings that reach it."""

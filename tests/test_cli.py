@@ -293,6 +293,14 @@ def test_refused_inputs_are_named_kept_out_and_taken_up_again(run, tree, tmp_pat
     assert "nothing is set aside" in run("quarantine", "-w", warehouse)[1]
 
 
+def test_a_mistyped_input_leaves_no_warehouse_behind(run, tmp_path):
+    warehouse = tmp_path / "warehouse"
+    code, _, err = run("ingest", "--direct", "-w", warehouse, tmp_path / "nowhere")
+    assert code == errors.NotFoundError.exit_code
+    assert "nowhere" in err
+    assert not warehouse.exists()
+
+
 def test_an_audit_that_does_not_hold_exits_so(run, tree, tmp_path):
     warehouse = tmp_path / "warehouse"
     run("ingest", "--direct", "-w", warehouse, "--table", "Object", tree)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 
+import polars as pl
 import pytest
 from rich.console import Console
 
@@ -62,6 +63,19 @@ def test_numbers_are_never_cut_whatever_the_width(monkeypatch, capsys, width):
 
 
 @pytest.mark.usefixtures("narrow")
+def test_of_the_tables_only_the_description_is_cut(capsys):
+    words = {"version": 4, "description": "Properties of the objects " * 20}
+    counted = {"table": "ForcedSourceOnDiaObject", "rows": 44_727_948_693, "files": 26_000, "bytes": 5e12} | words
+    empty = dict.fromkeys(counted) | {"table": "Object", "description": "none yet"}
+    display.tables(pl.DataFrame([counted, empty]))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for shown in ("ForcedSourceOnDiaObject", "44,727,948,693", "26,000", "5,000,000.0", "4", "Prop"):
+        assert shown in lines[1]
+    assert "none yet" in lines[2]
+
+
+@pytest.mark.usefixtures("narrow")
 def test_what_was_refused_and_set_aside_stands_below_the_table(capsys):
     broken = entry(2, status="refused", rows_read=5, rows_quarantined=5, error="s3://in/2: truncated")
     aside = (LeftAside("s3://in/3", "an earlier run"),)
@@ -91,6 +105,34 @@ def test_the_markdown_of_a_run_has_a_row_a_table_and_its_notes():
     assert lines[1] == "|" + "---|" * len(lines[0].strip("|").split("|"))
     assert sum(line.startswith("| ForcedSourceOnDiaObject | 1 | 1,234,567 | 1,234,560 | 7 |") for line in lines) == 2
     assert "key_null 7" in text
+
+
+def test_columns_that_do_not_fit_the_contract_are_named():
+    entries = (entry(1, extra=["mine"], missing=["g_psfFlux"]), entry(2, extra=["mine", "yours"]))
+    notes = reporting.notes([report(entries=entries)])
+    assert [note.partition(": ")[2].rpartition(": ")[2] for note in notes] == ["mine, yours", "g_psfFlux"]
+    many = report(entries=(entry(1, missing=[f"c{n:03}" for n in range(100)]),))
+    assert reporting.notes([many])[0].endswith("c010, c011 and 88 more")
+
+
+@pytest.mark.usefixtures("narrow")
+def test_inputs_that_stand_refused_are_not_forgotten_by_the_next_run(capsys):
+    plan = Plan("Object", "digest", None, unchanged=(entry(1), entry(2, status="refused", error="truncated")))
+    display.summaries([reporting.summary(IngestReport("Object", 1, plan))])
+    out = capsys.readouterr().out
+    assert "Object: 1 inputs are as they were when they were refused" in out
+    assert "nothing new" in out
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_plan_fits_the_terminal_and_its_tables_are_whole(capsys):
+    plan = Plan("ForcedSourceOnDiaObject", "digest", "forcedSourceOnDiaObjectTable_tract", counts={"new": 26_000})
+    display.plans([plan], (), json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert "ForcedSourceOnDiaObject" in lines[1]
+    assert "26,000" in lines[1]
 
 
 @pytest.mark.usefixtures("narrow")

@@ -8,6 +8,7 @@ import pytest
 from support.small_contracts import contract, declared, derived, given, header, through
 from warehouse.contracts import DatasetType, Packed, SetAside
 from warehouse.errors import QualityError
+from warehouse.ingest import quality
 from warehouse.ingest.assign import assign
 from warehouse.ingest.conform import conform, keys_only, plan_columns
 from warehouse.ingest.quality import (
@@ -190,6 +191,20 @@ def test_what_the_contract_sets_aside_is_kept_apart_from_faults():
     result = checked(table, here(4, dec=[DEC, DEC, None, DEC], is_unique=[True, False, False, None]))
     assert rules(result) == {1: {"not_unique"}, 2: {"not_unique", "position_null"}}
     assert result.set_aside == 2
+
+
+@pytest.mark.parametrize(
+    ("spare", "kept"),
+    [(math.inf, 8), (6, 8), (5.9, 3), (0, 3), (-0.1, 0)],
+)
+def test_of_an_input_that_is_beyond_saving_only_examples_are_kept_and_all_are_counted(monkeypatch, spare, kept):
+    monkeypatch.setattr(quality, "EXAMPLES", 3)
+    table = derived(set_aside=(NOT_UNIQUE,), ignore=("is_unique",))
+    batch = here(9, dec=[DEC] + [None] * 6 + [DEC] * 2, is_unique=[True] * 7 + [False] * 2)
+    result = checked(table, batch, spare=spare)
+    assert result.refused["row_number"].to_list() == list(range(1, 1 + kept))
+    assert result.counts == {"position_null": 6, "not_unique": 2}
+    assert (result.good.height, result.rows_refused, result.set_aside) == (1, 8, 2)
 
 
 def test_a_row_set_aside_does_not_take_the_place_of_the_one_that_stays():

@@ -16,7 +16,7 @@ import polars as pl
 from warehouse.config import Settings
 from warehouse.contracts.derived import OBJECT_TRUTH, ObjectChoice
 from warehouse.contracts.image import IMAGE
-from warehouse.errors import QueryError
+from warehouse.errors import NotFoundError, QueryError
 from warehouse.images import cutout as cutting
 from warehouse.images import finding, pixels, registry
 from warehouse.images.finding import Registered, Time
@@ -36,7 +36,7 @@ from warehouse.query import catalogue, dataset, lightcurve, scan, skyinfo, sql
 from warehouse.query.areas import Area, Patch, Tract, places
 from warehouse.query.dataset import Format
 from warehouse.query.lightcurve import Ids
-from warehouse.query.tables import Tables, Version
+from warehouse.query.tables import Opened, Tables, Version
 from warehouse.readers import Listing, list_inputs
 from warehouse.sky.regions import Region
 from warehouse.sky.skymap import SkyMap
@@ -492,7 +492,8 @@ class Warehouse:
         ContractError
             ObjectTruth lacks a column that the set needs.
         """
-        return photoz_set.photoz(self._object_truth(region, version), photoz_set.selection(region, cuts))
+        chosen = photoz_set.selection(region, cuts)
+        return photoz_set.photoz(self._near(self._object_truth(version), region), chosen)
 
     def write_photoz(
         self,
@@ -507,8 +508,8 @@ class Warehouse:
         The endings and what they hold: `warehouse.truth.photoz_files.write`; the other arguments: `photoz`.
         """
         chosen = photoz_set.selection(region, cuts)
-        opened = self._tables.open(OBJECT_TRUTH, version)
-        rows = photoz_set.photoz(self._object_truth(region, opened.snapshot.version), chosen)
+        opened = self._object_truth(version)
+        rows = photoz_set.photoz(self._near(opened, region), chosen)
         pinned = version if isinstance(version, str) else None if self._tables.pin is None else self._tables.pin.name
         made = materialise.origin(self.root, opened.snapshot, self.settings)
         recipe = {"release": self.root.release, "pinned": pinned, "versions": dict(made.versions), **chosen.recipe()}
@@ -516,11 +517,23 @@ class Warehouse:
 
     def report(self, out: str | os.PathLike[str], *, version: Version | None = None) -> TruthReport:
         """Draw what is measured against what is true, from ObjectTruth, into a folder with a static page."""
-        opened = self._tables.open(OBJECT_TRUTH, version)
+        opened = self._object_truth(version)
         return truth_report.write(self.root, opened.snapshot, out, self.settings)
 
-    def _object_truth(self, region: Region | None, version: Version | None) -> pl.LazyFrame:
-        return scan.scan(self._tables, OBJECT_TRUTH, region, version=version)
+    @staticmethod
+    def _near(opened: Opened, region: Region | None) -> pl.LazyFrame:
+        """Return the rows of the files that a region can touch; which of them lie in it, the selection says once."""
+        return scan.read(opened, scan.chosen_rows(opened, region)[0])
+
+    def _object_truth(self, version: Version | None) -> Opened:
+        """Return ObjectTruth as of a version (NotFoundError says what makes it)."""
+        try:
+            return self._tables.open(OBJECT_TRUTH, version)
+        except NotFoundError as error:
+            if error.kind != "table":
+                raise
+            message = f"{error.message}; `tractlake materialise` makes it"
+            raise NotFoundError(message, kind="table", table=OBJECT_TRUTH, uri=self.root.uri) from error
 
     def pin(self, name: str) -> Pin:
         """Pin the present version of every table under a name, atomically (ConflictError where it is taken)."""

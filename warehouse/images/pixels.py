@@ -6,6 +6,7 @@ found by `warehouse.images.finding`. astropy is loaded when the first image is r
 
 from __future__ import annotations
 
+import gzip
 import io
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ UNUSABLE = ("BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN")
 """Planes whose pixels are no measurement. The others - DETECTED, EDGE, INTRP and so on - tell about ones that are."""
 
 NO_DATA = "NO_DATA"
+_GZIP = b"\x1f\x8b"
 _UNIT_WITHOUT_WORD = "adu"
 _PARTS = ("IMAGE", "MASK", "VARIANCE")
 _STRUCTURE = ("CHECKSUM", "DATASUM", "EXTNAME", "EXTTYPE", "EXTVER", "INHERIT", "AR_HDU")
@@ -39,7 +41,8 @@ def read_image(uri: str, settings: Settings) -> Any:  # noqa: ANN401 - a CCDData
     astropy.nddata.CCDData
         ``data`` in the file's type; ``unit`` from BUNIT, adu without; ``uncertainty`` a VarianceUncertainty;
         ``flags`` the mask's bits, as the file has them (`plane` takes one out of them); ``mask`` true where a plane
-        of `UNUSABLE` is set; ``wcs``, None where there is none; ``meta`` the cards of HDU 0 and of the image, and the planes' bits (MP_*).
+        of `UNUSABLE` is set; ``wcs``, None where there is none; ``meta`` the cards of HDU 0 and of the image, and
+        the planes' bits (MP_*).
         A slice of a CCDData has no flags, which astropy drops: take planes out of the whole first.
 
     Raises
@@ -50,6 +53,9 @@ def read_image(uri: str, settings: Settings) -> Any:  # noqa: ANN401 - a CCDData
         The store does not answer.
     """
     content = storage.read_bytes(uri, settings)
+    if content.startswith(_GZIP):
+        with readable(uri):
+            content = gzip.decompress(content)
     with readable(uri), Held(uri, content) as file, parts(file) as found:
         number = found["IMAGE"][0]
         header = found["IMAGE"][1].header
@@ -65,7 +71,7 @@ def read_image(uri: str, settings: Settings) -> Any:  # noqa: ANN401 - a CCDData
         data, bits, variance = pool.map(unpacked, _PARTS)
     data = np.asarray(data)
     # Pixels are pixels, even where no header says on which piece of sky.
-    wcs = celestial(header, *data.shape[::-1], f"HDU {number}") if "CTYPE1" in header else None
+    wcs = celestial(header, data.shape[1], data.shape[0], f"HDU {number}") if "CTYPE1" in header else None
     return assembled(data, bits, variance, planes, wcs, meta, uri)
 
 

@@ -51,6 +51,8 @@ def commit(job: Job, plan: Plan, base: Snapshot, records: Sequence[Staged], sett
     landed = {entry.input_id for entry in entries if entry.status == "committed"}
     gone = {p.input_id: p.tracts for p in plan.work if p.why != "new" and p.input_id in landed}
     gone |= {e.input_id: tuple(e.tracts) for e in plan.removes}
+    if job.contract.partitioned:  # what lies in no tract has no rows: no file need be looked into for it
+        gone = {identity: tracts for identity, tracts in gone.items() if tracts}
     rewritten, obsolete = without(job.contract, base, gone, settings)
     commit_id = uuid.uuid4().hex
     refused = [pl.read_parquet(storage.read_bytes(r.quarantine, settings)) for r in records if r.quarantine]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -103,13 +104,17 @@ class GatherUnit:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What a unit of work left: files ready to commit, pieces to gather, what became of the inputs, rows refused."""
+    """What a unit of work left: files ready to commit, pieces to gather, what became of the inputs, rows refused.
+
+    `at` is when, in seconds since 1970.
+    """
 
     files: tuple[StagedFile, ...] = ()
     pieces: tuple[Piece, ...] = ()
     entries: tuple[Entry, ...] = ()
     quarantine: str | None = None
     discard: tuple[int, ...] = field(default=())
+    at: float = field(default_factory=time.time)
 
 
 def write_staged(uri: str, staged: Staged, settings: Settings) -> str:
@@ -127,19 +132,25 @@ def read_staged(uri: str, settings: Settings) -> Staged:
         entries=tuple(Entry(**e) for e in found["entries"]),
         quarantine=found["quarantine"],
         discard=tuple(found["discard"]),
+        at=found["at"],
     )
 
 
 def find_staged(uri: str, job: Job, settings: Settings) -> Staged | None:
-    """Return the record at `uri` if an earlier run left it and all that it names is still there."""
+    """Return the record at `uri` if an earlier run left it and all that it names is still there.
+
+    Work that a clean-up may take away before it is committed is not taken over.
+    """
     try:
         found = read_staged(uri, settings)
+        if time.time() - found.at > 3600 * settings.retention_hours / 2:
+            return None
         for file in found.files:
             size, _ = storage.stamp(storage.join(job.table_uri, file.path), settings)
             if size != file.size:
                 return None
-        for piece in found.pieces:
-            storage.stamp(piece.uri, settings)
+        for needed in (*(piece.uri for piece in found.pieces), *filter(None, [found.quarantine])):
+            storage.stamp(needed, settings)
     except InputError as error:
         if error.kind != "vanished":
             raise

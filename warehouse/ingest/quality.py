@@ -14,6 +14,7 @@ cannot tell which of two rows is the better one. An input that comes as one batc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -40,17 +41,25 @@ class Checked:
     good
         Rows to commit, untouched and in order.
     refused
-        One row each of the others: row_number (in the input), rules, key, values (JSON, as they came).
+        One row each of the others: row_number (in the input), rules, key, values (JSON, as they came). Only examples
+        once the input is beyond saving.
     counts
         Rule -> rows that it refuses; a row counts under each of its rules.
+    rows_refused
+        How many rows are not good.
     set_aside
-        How many of `refused` the contract sets aside by design.
+        How many of these the contract sets aside by design.
     """
 
     good: pl.DataFrame
     refused: pl.DataFrame
     counts: Mapping[str, int]
+    rows_refused: int
     set_aside: int
+
+
+# A row as text takes several times its place in memory, so of an input that is refused as a whole so many have to do.
+EXAMPLES = 1_000
 
 
 REFUSED_SCHEMA = pl.Schema(
@@ -67,6 +76,7 @@ def check(
     *,
     first_row: int = 0,
     doubles: Doubles | None = None,
+    spare: float = math.inf,
 ) -> Checked:
     """Return the good rows of an assigned batch, and the refused ones with the rules that refuse them.
 
@@ -80,6 +90,9 @@ def check(
         The batch's place in the input.
     doubles
         What `find_doubles` told of the whole input; None if this batch is the whole input.
+    spare
+        How many more rows may be refused, those by design aside, before the whole input is. With more, only the first
+        `EXAMPLES` are kept, and none once it is below zero; all are counted.
 
     Raises
     ------
@@ -95,14 +108,20 @@ def check(
     rows = Rows(frame, original, contract, sky, given, first_row, doubles)
     masks = _judged(rows)
     if not masks:
-        return Checked(frame, pl.DataFrame(schema=REFUSED_SCHEMA), {}, 0)
+        return Checked(frame, pl.DataFrame(schema=REFUSED_SCHEMA), {}, 0, 0)
     refused = reduce(or_, masks.values())
     by_design = [masks[s.rule] for s in contract.set_aside if s.rule in masks]
+    count = int(np.count_nonzero(refused))
+    set_aside_count = int(np.count_nonzero(reduce(or_, by_design))) if by_design else 0
+    kept = refused
+    if count - set_aside_count > spare:
+        kept = refused & (np.cumsum(refused) <= (EXAMPLES if spare >= 0 else 0))
     return Checked(
         good=frame.filter(pl.Series(~refused)),
-        refused=_refused(rows, masks, refused),
+        refused=_refused(rows, masks, kept),
         counts={name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
-        set_aside=int(np.count_nonzero(reduce(or_, by_design))) if by_design else 0,
+        rows_refused=count,
+        set_aside=set_aside_count,
     )
 
 
@@ -239,7 +258,7 @@ def counts_of(plan: ColumnPlan, conformed: Conformed, checked: Checked) -> Input
     return InputCounts(
         rows_read=conformed.original.height,
         rows_committed=checked.good.height,
-        rows_quarantined=checked.refused.height,
+        rows_quarantined=checked.rows_refused,
         rows_set_aside=checked.set_aside,
         rules=checked.counts,
         nulled=conformed.nulled,

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import TRACT, Contract
-from warehouse.errors import ConflictError, InputError, NotFoundError, StorageError
+from warehouse.errors import ConflictError, InputError, NotFoundError, StorageError, near_misses
 from warehouse.ingest import commit as committing
 from warehouse.ingest import gather as gathering
 from warehouse.ingest import generated
@@ -318,7 +318,8 @@ def by_table(
     told: dict[str, str] = {}
     for name in dataset_types:
         if name not in known:
-            raise NotFoundError(f"no dataset type {name!r}", kind="dataset_type", uri=root.uri)
+            hint = near_misses(name, known)
+            raise NotFoundError(f"no dataset type {name!r}; {hint}", kind="dataset_type", uri=root.uri)
         told[known[name][0].table] = name
     groups: dict[str, list[Input]] = defaultdict(list)
     for item in inputs:

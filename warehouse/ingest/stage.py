@@ -365,7 +365,10 @@ class _Reading:
         frame = conformed.frame
         places = places_of(self.job.root, contract, frame, item, self.settings)
         frame = assign(frame, contract, sky, truth_places=places)
-        checked = quality.check(frame, conformed.original, contract, sky, item, first_row=first_row, doubles=doubles)
+        spare = self.job.max_quarantined_share * self.rows - self.counts.rows_refused
+        checked = quality.check(
+            frame, conformed.original, contract, sky, item, first_row=first_row, doubles=doubles, spare=spare
+        )
         self.counts += quality.counts_of(columns, conformed, checked)
         if checked.refused.height:
             rows = quality.quarantine_rows(

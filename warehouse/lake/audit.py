@@ -6,7 +6,6 @@ folders listed. Works a tract at a time, so that its memory does not grow with t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT, Contract, ForeignKey
 from warehouse.errors import NotFoundError
 from warehouse.faults import translated
-from warehouse.lake import delta, ledger
+from warehouse.lake import delta, ledger, pins
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.root import Root
 
@@ -53,7 +52,7 @@ def audit(root: Root, settings: Settings, *, tables: tuple[str, ...] = ()) -> li
 
 
 def _audit_table(root: Root, contract: Contract, snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
-    there, orphans = _files(contract, snapshot, settings)
+    there, orphans = _files(root, contract, snapshot, settings)
     yield from (there, orphans)
     if not there.holds:
         return  # the rows cannot be read as the log has them
@@ -62,13 +61,17 @@ def _audit_table(root: Root, contract: Contract, snapshot: Snapshot, settings: S
         yield _keys(contract, snapshot, settings)
     if contract.position is not None and contract.assignment in {"declared", "derived"}:
         yield _places(root, contract, snapshot, settings)
+    if contract.through is not None:
+        yield from _places_through(root, contract, contract.through, snapshot, settings)
     for link in contract.foreign_keys:
         yield from _links(root, contract, link, snapshot, settings)
 
 
-def _tracts(snapshot: Snapshot, columns: list[str], settings: Settings) -> Iterator[pl.DataFrame]:
-    """Yield the columns of each tract's rows (of all rows, for a table without tracts)."""
-    files = snapshot.files
+def _tracts(
+    snapshot: Snapshot, columns: list[str], settings: Settings, only: int | None = None
+) -> Iterator[pl.DataFrame]:
+    """Yield the columns of each tract's rows, or of one tract's (of all rows, for a table without tracts)."""
+    files = snapshot.files if only is None else delta.partition_filter(snapshot.files, only)
     groups = files.partition_by(TRACT) if TRACT in files.columns else [files]
     options = storage.polars_options(snapshot.uri, settings) or None
     for group in groups:
@@ -140,6 +143,28 @@ def _places(root: Root, contract: Contract, snapshot: Snapshot, settings: Settin
     return Finding(contract.table, "position in its patch", looked_at, wrong, example)
 
 
+def _places_through(
+    root: Root, contract: Contract, through: ForeignKey, snapshot: Snapshot, settings: Settings
+) -> Iterator[Finding]:
+    """Look for each row in the tract and patch of the row that gave it its place."""
+    try:
+        target = delta.snapshot(root.table_uri(through.table), settings)
+    except NotFoundError:
+        return
+    looked_at, wrong, example = 0, 0, ""
+    for frame in _tracts(snapshot, [through.column, TRACT, PATCH], settings):
+        tract = frame.item(0, TRACT)
+        there = list(_tracts(target, [through.references, TRACT, PATCH], settings, only=tract))
+        on = [through.references, TRACT, PATCH]
+        stray = frame.join(there[0], left_on=frame.columns, right_on=on, how="anti") if there else frame
+        looked_at += frame.height
+        wrong += stray.height
+        if stray.height and not example:
+            value, tract, patch = stray.row(0)
+            example = f"{through.column} = {value} in {tract}/{patch}"
+    yield Finding(contract.table, f"patch of its {through.table} row", looked_at, wrong, example)
+
+
 def _links(
     root: Root, contract: Contract, link: ForeignKey, snapshot: Snapshot, settings: Settings
 ) -> Iterator[Finding]:
@@ -163,18 +188,18 @@ def _links(
     yield Finding(contract.table, f"{link.column} in {link.table}", looked_at, wrong, example)
 
 
-def _files(contract: Contract, snapshot: Snapshot, settings: Settings) -> tuple[Finding, Finding]:
+def _files(root: Root, contract: Contract, snapshot: Snapshot, settings: Settings) -> tuple[Finding, Finding]:
     """Hold the log against the folder: live files that are gone, and old files that nothing needs."""
     live = set(snapshot.files.get_column("path"))
     found = {
-        entry.uri[len(snapshot.uri) + 1 :]: entry.modified
+        entry.uri[len(snapshot.uri) + 1 :]
         for entry in storage.listing(snapshot.uri, settings)
         if entry.uri.endswith(".parquet") and "/_" not in entry.uri[len(snapshot.uri) :]
     }
-    missing = sorted(live - found.keys())
+    missing = sorted(live - found)
     there = Finding(contract.table, "files are there", len(live), len(missing), missing[0] if missing else "")
-    # A younger file may be another writer's work, or what an earlier version reads.
-    limit = time.time() - 3600 * settings.retention_hours
-    spare = sorted(path for path in found.keys() - live if found[path] < limit)
+    # What upkeep would leave is another writer's work, or what an earlier version or a pin reads.
+    keep = pins.versions(root, contract.table, settings)
+    spare = sorted(delta.vacuum(snapshot, settings.retention_hours, keep_versions=keep, dry_run=True))
     example = f"{spare[0]}; `tractlake maintain` removes what no version needs" if spare else ""
     return there, Finding(contract.table, "no orphan files", len(found), len(spare), example)

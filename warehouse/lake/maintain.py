@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from warehouse import storage
 from warehouse.config import Settings
-from warehouse.errors import NotFoundError
+from warehouse.errors import NotFoundError, QueryError
 from warehouse.lake import delta, ledger, pins
 from warehouse.lake.root import Root
 
@@ -39,8 +39,19 @@ def maintain(
     hours
         Age above which something may go; the settings' ``retention_hours`` where not given. It must exceed the
         longest run: a younger file that no log names may be another writer's work.
+
+    Raises
+    ------
+    NotFoundError
+        No such table; the message names the near misses.
+    QueryError
+        `hours` is negative.
     """
     hours = settings.retention_hours if hours is None else hours
+    if hours < 0:
+        raise QueryError(f"expected hours of 0 or more, found {hours:g}", kind="hours", uri=root.uri)
+    for table in set(tables) - {ledger.LEDGER, ledger.QUARANTINE}:
+        root.contract(table)
     done = []
     for table in tables or (*root.contracts.order, *root.contracts.derived, ledger.LEDGER, ledger.QUARANTINE):
         uri = root.table_uri(table)

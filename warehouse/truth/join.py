@@ -55,6 +55,11 @@ class Tally:
         """All rows."""
         return self.matched + self.missed + self.unmatched_object
 
+    @classmethod
+    def none(cls) -> Tally:
+        """Return the counts of no rows."""
+        return cls(0, 0, 0, 0, 0, 0, 0)
+
     def __add__(self, other: Tally) -> Tally:
         """Return the counts of two frames that share no object."""
         return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))

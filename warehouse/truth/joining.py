@@ -8,6 +8,7 @@ rules of the join are `warehouse.truth.join`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from warehouse.errors import ContractError, InputError, QualityError
 from warehouse.lake import layout, staged
 from warehouse.lake.delta import StagedFile
 from warehouse.lake.events import Event, OnEvent, ignore
+from warehouse.lake.units import input_id
 from warehouse.truth import tables
 from warehouse.truth.join import Tally, assembled, paired, tally
 from warehouse.truth.tables import Ints, Slice
@@ -31,7 +33,6 @@ from warehouse.truth.units import (
     Staged,
     find_staged,
     record_uri,
-    unit_id,
     write_staged,
 )
 
@@ -76,20 +77,20 @@ def join_unit(unit: JoinUnit, settings: Settings, on_event: OnEvent = ignore) ->
     return uri
 
 
-def input_id(tract: int) -> int:
-    """Return the 63-bit id that a tract's rows carry, the same on every machine."""
-    return unit_id(OBJECT_TRUTH, f"tract={tract}")
-
-
 def _joined(unit: JoinUnit, settings: Settings) -> tuple[list[StagedFile], Tally]:
     sides = _sides(unit)
     pairs = _numbered_pairs(unit, sides, settings)
-    files: list[StagedFile] = []
-    found = Tally(0, 0, 0, 0, 0, 0, 0)
-    for rows in _groups(unit, pairs, sides, settings):
-        found += tally(rows)
-        files += _written(unit, rows, settings)
-    return files, found
+    budget = min(GROUP_BYTES, settings.memory // (2 * COPIES * settings.workers))
+    groups = _patch_groups(pairs, max(1, budget // unit.contract.row_bytes))
+    across = {table: _across(unit, groups, table, sides[table], settings) for table in (MATCHES, TRUTH)}
+
+    def made(group: pl.DataFrame) -> tuple[list[StagedFile], Tally]:
+        rows = _rows(unit, group, sides, across, settings)
+        return list(_written(unit, rows, settings)), tally(rows)
+
+    with ThreadPoolExecutor(max_workers=unit.threads) as pool:
+        done = list(pool.map(made, groups))
+    return [file for files, _ in done for file in files], sum((found for _, found in done), Tally.none())
 
 
 def _sides(unit: JoinUnit) -> dict[str, _Side]:
@@ -150,29 +151,29 @@ def _only_linked(
     return matches, truth, objects.filter(mine[2] | pl.col("objectId").is_in(named))
 
 
-def _groups(
-    unit: JoinUnit, pairs: pl.DataFrame, sides: Mapping[str, _Side], settings: Settings
-) -> Iterator[pl.DataFrame]:
-    """Yield the rows of ObjectTruth, a group of patches at a time."""
-    budget = min(GROUP_BYTES, settings.memory // (2 * COPIES * settings.workers))
-    groups = _patch_groups(pairs, max(1, budget // unit.contract.row_bytes))
-    across = {table: _across(unit, groups, table, sides[table], settings) for table in (MATCHES, TRUTH)}
-    for group in groups:
-        frames, rows = {}, []
-        for table, side in sides.items():
-            numbers = group[_ROWS[table]]
-            far, numbers_far = across.get(table, (None, np.empty(0, np.int64)))
-            known = numbers.drop_nulls().to_numpy()
-            near = ~np.isin(known, numbers_far)
-            frame, where = tables.at(side.part, side.contract, side.columns, known[near], settings)
-            local = np.empty(len(known), np.int64)
-            local[near] = where
-            if far is not None and not near.all():
-                local[~near] = frame.height + np.searchsorted(numbers_far, known[~near])
-                frame = pl.concat([frame, far])
-            frames[table] = frame
-            rows.append(_aligned(numbers, local))
-        yield assembled(group.with_columns(rows), frames[MATCHES], frames[TRUTH], frames[OBJECTS], unit.choice)
+def _rows(
+    unit: JoinUnit,
+    group: pl.DataFrame,
+    sides: Mapping[str, _Side],
+    across: Mapping[str, tuple[pl.DataFrame, Ints]],
+    settings: Settings,
+) -> pl.DataFrame:
+    """Return the rows of ObjectTruth of a group of patches."""
+    frames, rows = {}, []
+    for table, side in sides.items():
+        numbers = group[_ROWS[table]]
+        far, numbers_far = across.get(table, (None, np.empty(0, np.int64)))
+        known = numbers.drop_nulls().to_numpy()
+        near = ~np.isin(known, numbers_far)
+        frame, where = tables.at(side.part, side.contract, side.columns, known[near], settings)
+        local = np.empty(len(known), np.int64)
+        local[near] = where
+        if far is not None and not near.all():
+            local[~near] = frame.height + np.searchsorted(numbers_far, known[~near])
+            frame = pl.concat([frame, far])
+        frames[table] = frame
+        rows.append(_aligned(numbers, local))
+    return assembled(group.with_columns(rows), frames[MATCHES], frames[TRUTH], frames[OBJECTS], unit.choice)
 
 
 def _aligned(numbers: pl.Series, local: Ints) -> pl.Series:
@@ -216,6 +217,6 @@ def _across(
 
 def _written(unit: JoinUnit, rows: pl.DataFrame, settings: Settings) -> Iterator[StagedFile]:
     contract = unit.contract
-    rows = rows.with_columns(pl.lit(input_id(unit.tract), pl.Int64).alias(INPUT_ID))
+    rows = rows.with_columns(pl.lit(input_id(OBJECT_TRUTH, f"tract={unit.tract}"), pl.Int64).alias(INPUT_ID))
     for partition, frame in layout.by_partition(rows, contract):
         yield staged.write_rows(frame, contract, unit.table_uri, settings, partition)

@@ -22,7 +22,7 @@ from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT
 from warehouse.contracts.derived import BANDS
 from warehouse.contracts.release import Release
 from warehouse.errors import ConflictError, ContractError, InputError, QualityError
-from warehouse.lake import delta, layout, ledger, staged
+from warehouse.lake import delta, layout, ledger, staged, units
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.events import Event, OnEvent, ignore
 from warehouse.lake.ledger import Entry
@@ -43,7 +43,6 @@ from warehouse.truth.units import (
     gathered,
     record_uri,
     side_by_side,
-    unit_id,
     write_staged,
 )
 
@@ -249,7 +248,7 @@ def unit_name(tract: int) -> str:
 
 def input_id(tract: int) -> int:
     """Return the 63-bit id that the rows of a tract's match carry, the same on every machine."""
-    return unit_id(MATCHES, unit_name(tract))
+    return units.input_id(MATCHES, unit_name(tract))
 
 
 def _entry(tract: int, record: Staged | None) -> Entry:

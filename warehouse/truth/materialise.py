@@ -74,7 +74,7 @@ class MaterialiseReport:
     version: int
     made_of: Mapping[str, int]
     tracts: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    tally: Tally = field(default_factory=lambda: Tally(0, 0, 0, 0, 0, 0, 0))
+    tally: Tally = field(default_factory=Tally.none)
     failed: Mapping[int, str] = field(default_factory=dict)
     files: int = 0
     bytes_written: int = 0
@@ -248,11 +248,10 @@ def _plan(root: Root, looked: _Looked, settings: Settings) -> _Plan:
                 reason = f"shares a match with tract {changed}"
                 if reason not in why.setdefault(tract, []):
                     why[tract].append(reason)
-    units = tuple(
-        _unit(root, tract, slices, links, looked)
-        for tract in sorted(why)
-        if tract in slices[TRUTH] or tract in slices[OBJECTS]
-    )
+    tracts = [tract for tract in sorted(why) if tract in slices[TRUTH] or tract in slices[OBJECTS]]
+    # Where there are fewer tracts than workers, a tract's patches are made side by side.
+    threads = max(1, settings.workers // max(1, len(tracts)))
+    units = tuple(replace(_unit(root, tract, slices, links, looked), threads=threads) for tract in tracts)
     base = looked.base or _create(root, looked.contract, settings)
     return _Plan(looked, base, dict(sorted(why.items())), units, frozenset(links), frozenset(loose))
 
@@ -302,7 +301,7 @@ def _commit(plan: _Plan, records: Sequence[Staged], settings: Settings) -> Mater
     # Another choice of columns is another schema: then everything goes, also what could not be made again.
     other_schema = looked.anew and not plan.base.schema.equals(looked.contract.arrow_schema)
     obsolete = plan.base.files.filter(pl.col(TRACT).is_in(list(done)))
-    found = sum((Tally(**record.counts) for record in good), Tally(0, 0, 0, 0, 0, 0, 0))
+    found = sum((Tally(**record.counts) for record in good), Tally.none())
     note = {
         "versions": looked.versions,
         "choice": asdict(looked.choice),

@@ -62,7 +62,8 @@ class MatchUnit:
 class JoinUnit:
     """A tract of ObjectTruth to make: its own files of the three tables, and how.
 
-    `elsewhere` are files of other tracts, by table, some rows of which are linked with this tract's.
+    `elsewhere` are files of other tracts, by table, some rows of which are linked with this tract's; `threads` is how
+    many groups of its patches are made side by side.
     """
 
     root: Root
@@ -72,6 +73,7 @@ class JoinUnit:
     objects: Slice
     elsewhere: Mapping[str, Slice]
     choice: ObjectChoice
+    threads: int = 1
 
     @property
     def table_uri(self) -> str:
@@ -114,11 +116,6 @@ class Staged:
     def rows(self) -> int:
         """Rows of all files."""
         return sum(file.rows for file in self.files)
-
-
-def unit_id(table: str, unit: str) -> int:
-    """Return the 63-bit id that the rows of a unit carry, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(f"{table}\n{unit}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 def record_uri(table_uri: str, unit_key: str) -> str:
@@ -184,9 +181,14 @@ def gathered(uris: Sequence[str], base: Snapshot, settings: Settings) -> list[St
     Raises
     ------
     ConflictError
-        Files that they name are in the table already: another run with the same work was first.
+        They are gone, or files that they name are in the table already: another run with the same work was first.
     """
-    records = [read_staged(uri, settings) for uri in uris]
+    try:
+        records = [read_staged(uri, settings) for uri in uris]
+    except InputError as error:
+        if error.kind != "vanished":
+            raise
+        raise ConflictError("another run has cleared away what both had staged", uri=base.uri) from error
     names = {file.path for record in records for file in record.files}
     if not names.isdisjoint(base.files.get_column("path")):
         clear(uris, settings)

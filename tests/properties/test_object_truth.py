@@ -1,0 +1,83 @@
+"""ObjectTruth equals the three-table join row by row, whatever came, came again and went, and in whichever order."""
+
+import tempfile
+from pathlib import Path
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from support.joined import by_hand, said
+from support.small_truth import MATCHES, OBJECT, TRUTH, SmallTruth, match_row, object_row, truth_row
+from warehouse.config import Settings
+from warehouse.contracts.derived import fitting
+from warehouse.truth.join import object_truth
+from warehouse.truth.materialise import materialise, staleness
+
+SETTINGS = Settings(memory=512 << 20, workers=2)
+TRACTS = (1, 2, 3)
+PATCH = st.integers(0, 2)
+NUMBERS = st.integers(0, 7)
+
+OBJECTS = st.tuples(
+    st.just(OBJECT),
+    st.sampled_from(TRACTS),
+    st.lists(st.tuples(NUMBERS, PATCH, st.sampled_from([True, True, True, False]), st.booleans()), max_size=6),
+)
+TRUTHS = st.tuples(st.just(TRUTH), st.sampled_from(TRACTS), st.lists(st.tuples(NUMBERS, PATCH), max_size=6))
+# Half of the matches name the object of the same number, others any object, an absent one, or none.
+PARTNER = st.none() | st.just("same") | st.just("same") | NUMBERS | st.just(99)
+MATCHED = st.tuples(
+    st.just(MATCHES),
+    st.sampled_from(TRACTS),
+    st.lists(st.tuples(NUMBERS, PARTNER, PATCH, st.sampled_from([True, True, False, None])), max_size=6),
+)
+STEPS = st.lists(OBJECTS | TRUTHS | MATCHED | st.just("materialise"), min_size=4, max_size=10)
+
+
+def rows(table, drawn):
+    if table == OBJECT:
+        return [object_row(n, patch, primary=primary, sky=sky) for n, patch, primary, sky in drawn]
+    if table == TRUTH:
+        return [truth_row(n, patch) for n, patch in drawn]
+    return [match_row(n, n if to == "same" else to, patch, candidate=flag) for n, to, patch, flag in drawn]
+
+
+def put(world, table, tract, drawn):
+    """Replace a tract by what was drawn, without what another tract of the table holds already: keys are unique."""
+    key = world.root.contract(table).key[0]
+    elsewhere = {k for (name, t), frame in world.held.items() if name == table and t != tract for k in frame[key]}
+    unique = {row[key]: row for row in rows(table, drawn) if row[key] not in elsewhere}
+    world.put(table, tract, list(unique.values()))
+
+
+def check(world):
+    whole = (world.whole(MATCHES), world.whole(TRUTH), world.whole(OBJECT))
+    found = world.joined()
+    assert said(found) == by_hand(*whole)
+    expected = object_truth(*whole, fitting(world.root.contract(OBJECT)))
+    by = ["mt_id_truth_type", "obj_objectId"]
+    columns = [name for name in found.columns if name != "input_id"]
+    assert_frame_equal(
+        found.select(columns).sort(by), expected.select(columns).sort(by), check_dtypes=False, check_column_order=False
+    )
+    assert pl.Series(found["input_id"]).null_count() == 0
+
+
+@settings(max_examples=12, deadline=None)
+@given(steps=STEPS)
+def test_object_truth_is_the_direct_join_after_any_history(steps):
+    with tempfile.TemporaryDirectory() as folder:
+        world = SmallTruth.at(Path(folder) / "warehouse", SETTINGS)
+        for step in [*steps, "materialise"]:
+            if step != "materialise":
+                put(world, *step)
+                continue
+            before = None if staleness(world.root, SETTINGS).version is None else world.joined()
+            done = materialise(world.root, SETTINGS)
+            assert not done.failed
+            check(world)
+            if done.nothing_new and before is not None:
+                assert_frame_equal(world.joined(), before, check_row_order=False)
+            assert staleness(world.root, SETTINGS).up_to_date
