@@ -3,17 +3,15 @@
     make bench ARGS="query --scale 0.03 --only tractlake;LSDB"
 
 Scale 1 is 2 million rows of Object over a dozen tracts and more than 20 million of ForcedSource. Medians of 20 random
-places, or of as many as are answered in `--seconds`, warm. All must give the same rows. The S3 server is rclone over
-the very same files: moto reads a whole object for each part that is asked of it, which is nobody's time but its own.
-LSDB and ACID read catalogues that hold no other columns than those asked for (see `query_sky.py`).
+places, or of as many as are answered in `--seconds`, warm. All must give the same rows. The S3 server is a read-only
+one of our own over the very same files (`query_s3.py` says why), which counts what it sends. LSDB and ACID read
+catalogues that hold no other columns than those asked for (see `query_sky.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import socket
 import statistics
 import subprocess
@@ -27,7 +25,7 @@ from typing import Any
 import measure
 import numpy as np
 from measure import Said
-from query_contenders import CONTENDERS, KEY_ID, SECRET
+from query_contenders import CONTENDERS
 from query_sky import DEC, RA, RADIUS, make_many
 
 OURS = "tractlake"
@@ -91,26 +89,19 @@ def questions(folder: Path) -> dict[str, list[list[Any]]]:
 
 
 @contextmanager
-def s3_over(folder: Path) -> Iterator[tuple[str, int] | None]:
-    """Serve the folders in `folder` as buckets; yield the endpoint and the server's process, None without rclone."""
-    beside = (Path(sys.executable).with_name("rclone"), measure.HERE.parent / ".venv" / "bin" / "rclone")
-    program = next((str(path) for path in beside if path.exists()), shutil.which("rclone"))
-    if program is None:
-        yield None
-        return
+def s3_over(folder: Path) -> Iterator[str]:
+    """Serve the folders in `folder` as buckets; yield the endpoint."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY_ID},{SECRET}", str(folder)]
-    environment = os.environ | {"RCLONE_CONFIG": str(folder / "none.conf")}
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    server = subprocess.Popen([sys.executable, str(measure.HERE / "query_s3.py"), str(folder), str(port)])
     try:
         for _ in range(200):
             time.sleep(0.05)
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-        yield f"http://127.0.0.1:{port}", server.pid
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.kill()
         server.wait()
@@ -183,19 +174,16 @@ def main(arguments: Sequence[str] = ()) -> list[Said]:
     chosen = parser.parse_args(list(arguments))
     folder, made = sky(chosen.scale)
     asked = questions(folder)
-    with measure.scratch() as scratch, s3_over(folder) as server:
+    with measure.scratch() as scratch, s3_over(folder) as endpoint:
         path = Path(scratch, "asked.json")
         path.write_text(json.dumps(asked), "utf-8")
         given = {"asked": str(path), "seconds": chosen.seconds}
         measure.say("local")
         local = {"lake": str(folder / "lake" / "sky"), "hats": str(folder / "hats")}
         results = rows("local", list(asked), compare(given | local, chosen.only))
-        if server is None:
-            measure.say("S3: no rclone here, left out")
-        else:
-            measure.say("S3")
-            remote = {"lake": "s3://lake/sky", "hats": "s3://hats", "endpoint": server[0], "server": server[1]}
-            results += rows("S3", list(asked), compare(given | remote, chosen.only))
+        measure.say("S3")
+        remote = {"lake": "s3://lake/sky", "hats": "s3://hats", "endpoint": endpoint}
+        results += rows("S3", list(asked), compare(given | remote, chosen.only))
     of = "; ".join(f"{table} {count:,} rows in {made['files'][table]} files" for table, count in made["rows"].items())
     scale = {"where": f"scale {chosen.scale:g}", "query": f"{of}; {made['tracts']} tracts, {made['gigabytes']} GB"}
     return [scale, *results, many_files(folder)]

@@ -80,12 +80,12 @@ def make_many(out: str) -> None:
     wh = Warehouse.create(out)
     base = ensure_table(wh.root, "Object", wh.settings)
     contract = wh.root.contract("Object")
-    empty = pl.DataFrame(schema=dict(contract.file_schema))
+    empty = pl.DataFrame(schema=pl.Schema(contract.file_schema))
     rows = empty.clear(ROWS_A_FILE).with_columns(
         objectId=pl.int_range(ROWS_A_FILE, dtype=pl.Int64, eager=True), input_id=pl.lit(1, pl.Int64)
     )
     model = staged.write(
-        rows.select(empty.columns).cast(dict(contract.file_schema)),
+        rows.select(empty.columns),
         wh.root.table_uri("Object"),
         wh.settings,
         schema=contract.file_schema,

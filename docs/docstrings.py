@@ -15,10 +15,6 @@ LINE = 100
 _SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 _ELSEWHERE = re.compile(r"[;,:]? [Ss]ee `(warehouse(?:\.\w+)+)`(?=[.;,])")
 _ORDER = ("Attributes", "Parameters", "Returns", "Raises")
-_MARKS = {
-    inspect.Parameter.VAR_POSITIONAL: "*",
-    inspect.Parameter.VAR_KEYWORD: "**",
-}
 
 
 def documented(name: str, thing: Any, elsewhere: Any = None) -> Iterator[str]:  # noqa: ANN401 - anything with a docstring
@@ -59,7 +55,8 @@ def call(name: str, thing: Any) -> str:  # noqa: ANN401 - a function or class
 
 
 def _argument(parameter: inspect.Parameter) -> str:
-    written = f"{_MARKS.get(parameter.kind, '')}{parameter.name}: {parameter.annotation}"
+    marks: dict[object, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+    written = f"{marks.get(parameter.kind, '')}{parameter.name}: {parameter.annotation}"
     if parameter.default is parameter.empty:
         return written
     default = parameter.default

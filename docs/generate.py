@@ -120,8 +120,8 @@ def command_line() -> str:
     return "\n\n".join(parts)
 
 
-def _first(text: str) -> str:
-    return _prose(text).split("\n\n", 1)[0]
+def _first(text: str | None) -> str:
+    return _prose(text or "").split("\n\n", 1)[0]
 
 
 def _prose(text: str) -> str:
@@ -160,8 +160,9 @@ def _parameter(parameter: Any) -> tuple[str, str]:  # noqa: ANN401 - Typer's own
 
 def _value(parameter: Any) -> str:  # noqa: ANN401 - Typer's own click
     """Return what stands for an option's value."""
-    kinds = {int: "N", float: "X", Path: "PATH"}
-    return kinds.get(parameter.type_descriptor.annotation, parameter.opts[0].removeprefix("--").upper())
+    kinds: dict[type, str] = {int: "N", float: "X", Path: "PATH"}
+    name = str(parameter.opts[0]).removeprefix("--").upper()
+    return kinds.get(parameter.type_descriptor.annotation, name)
 
 
 # ---------------------------------------------------------------------------------------------------------- Python
@@ -231,7 +232,7 @@ def settings() -> str:
 
 def _attributes(documented: type) -> Mapping[str, str]:
     """Return what the Attributes section of a class says, by name."""
-    _, _, section = inspect.getdoc(documented).partition("Attributes\n----------\n")
+    _, _, section = (inspect.getdoc(documented) or "").partition("Attributes\n----------\n")
     said = {}
     for names, text in re.findall(r"^(\w[\w, ]*)\n((?:    .*\n?)+)", section, re.MULTILINE):
         for name in names.split(", "):

@@ -37,6 +37,7 @@ def ingest(  # noqa: PLR0917 - Prefect shows each as a field of its form
     collections: list[str] | None = None,
     where: str | None = None,
     remove_vanished: bool = False,
+    max_quarantined: Annotated[float, Field(ge=0, le=1)] | None = None,
     memory: str | None = None,
     workers: Annotated[int, Field(ge=1)] | None = None,
 ) -> list[dict[str, Any]]:
@@ -55,6 +56,7 @@ def ingest(  # noqa: PLR0917 - Prefect shows each as a field of its form
         collections: The Butler's collections; of a data id that several hold, the first one's is taken.
         where: Butler query, such as tract = 4431.
         remove_vanished: Also remove the rows of inputs that are gone.
+        max_quarantined: Share of an input's rows above which it is refused as a whole. Default: 0.01.
         memory: Memory budget of the run, such as 8GiB. Default: half of the worker's memory.
         workers: Units of work side by side. Default: the worker's processors.
     """  # Google's style, because Prefect shows what it finds in it beside the fields of its form
@@ -68,6 +70,7 @@ def ingest(  # noqa: PLR0917 - Prefect shows each as a field of its form
         collections=collections or (),
         where=where,
         remove_vanished=remove_vanished,
+        max_quarantined=max_quarantined,
         memory=memory,
         workers=workers,
     )

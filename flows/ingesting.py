@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -41,6 +42,7 @@ class Request:
     collections: Sequence[str] = ()
     where: str | None = None
     remove_vanished: bool = False
+    max_quarantined: float | None = None
     memory: str | None = None
     workers: int | None = None
 
@@ -94,7 +96,7 @@ def _work(opened: Warehouse, request: Request, found: Listing) -> list[tuple[str
 
 def _opened(request: Request) -> Warehouse:
     """Return the warehouse as it stands, or the empty one that it would be."""
-    told = settings(memory=request.memory, workers=request.workers)
+    told = settings(memory=request.memory, workers=request.workers, max_quarantined_share=request.max_quarantined)
     try:
         return Warehouse.open(request.warehouse, settings=told)
     except NotFoundError:
@@ -117,6 +119,7 @@ def plans(request: Request) -> tuple[list[Plan], Sequence[tuple[str, str]]]:
             roots=found.roots,
             dataset_type=told,
             remove_vanished=request.remove_vanished,
+            ordered=request.butler is not None,
         )
         for table, inputs, told in _work(opened, request, found)
     ]
@@ -136,8 +139,10 @@ def perform(
         uri, why = found.unrecognised[0]
         on_event(Event("left aside", "", f"{len(found.unrecognised):,} files, such as {uri}: {why}"))
     run_id = run_id or uuid.uuid4().hex
-    return [
-        running.ingest_table(
+    reports = []
+    for table, inputs, dataset_type in work:
+        ingest = partial(
+            running.ingest_table,
             opened.root,
             table,
             inputs,
@@ -145,12 +150,13 @@ def perform(
             roots=found.roots,
             dataset_type=dataset_type,
             remove_vanished=request.remove_vanished,
+            ordered=request.butler is not None,
             run_id=run_id,
             runner=runner,
             on_event=on_event,
         )
-        for table, inputs, dataset_type in work
-    ]
+        reports.append(ingest() if len(work) == 1 else running.attempted(table, ingest))
+    return reports
 
 
 def run(request: Request, *, direct: bool = False, quiet: bool = False) -> list[dict[str, Any]]:

@@ -86,7 +86,8 @@ class Lines:
         if event.step == "planned":
             now = time.monotonic()
             self._sums[event.table] = _Sum(now, all_inputs=event.inputs, all_bytes=event.bytes)
-            return f"{event.inputs:,} inputs to read, {event.bytes / 1e6:,.1f} MB" if event.inputs else None
+            size = f", {event.bytes / 1e6:,.1f} MB" if event.bytes else ""
+            return f"{event.inputs:,} inputs to read{size} ({event.detail})" if event.inputs else None
         done = self._sums.get(event.table)
         if event.step in _ADVANCES and done is not None:
             done.add(event)

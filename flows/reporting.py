@@ -26,6 +26,7 @@ def summary(report: IngestReport) -> dict[str, Any]:
         "table": report.table,
         "version": report.version,
         "nothing_new": report.nothing_new,
+        "error": str(report.error) if report.error else None,
         "inputs": report.inputs,
         "inputs_unchanged": len(report.plan.unchanged),
         "inputs_left_aside": len(report.plan.left_aside),
@@ -46,7 +47,8 @@ def summary(report: IngestReport) -> dict[str, Any]:
 
 def refused(summaries: Sequence[dict[str, Any]]) -> RefusedError | None:
     """Return the error that ends a run which refused inputs, None where it refused none."""
-    errors = [entry["error"] for s in summaries for entry in s["inputs_refused"]]
+    errors = [s["error"] for s in summaries if s["error"]]
+    errors += [entry["error"] for s in summaries for entry in s["inputs_refused"]]
     if not errors:
         return None
     error = RefusedError(f"{len(errors):,} inputs were refused, all else is committed; the first: {errors[0]}")
@@ -85,6 +87,8 @@ def notes(reports: Sequence[IngestReport]) -> list[str]:
     """Return a line for each thing that a person should know: rules broken, inputs refused, left aside or gone."""
     lines = []
     for r in reports:
+        if r.error:
+            lines.append(f"{r.table}: nothing was ingested: {r.error.message}")
         if r.rules:
             rules = ", ".join(f"{rule} {n:,}" for rule, n in sorted(r.rules.items()))
             lines.append(f"{r.table}: set aside by rule: {rules}")

@@ -52,7 +52,7 @@ def add(wh, table, frame, *, tract=None, patch=None):
 
 def some(wh, table, rows=3):
     """Return the first rows of one file of a table as they lie in it, and their tract and patch."""
-    path, place = sorted(content.live_files(wh, table).items())[0]
+    path, place = min(content.live_files(wh, table).items())
     return pl.read_parquet(Path(wh.uri) / table / path, hive_partitioning=False).head(rows), place
 
 
@@ -140,7 +140,7 @@ def test_a_live_file_that_is_gone_is_found_by_name(wh):
 
 
 def test_an_old_orphan_is_found_and_a_young_one_may_be_somebodys_work(wh):
-    path = sorted(content.live_files(wh, "Source"))[0]
+    path = min(content.live_files(wh, "Source"))
     orphan = (Path(wh.uri) / "Source" / path).with_name(f"{uuid.uuid4().hex}.parquet")
     orphan.write_bytes(b"staged")
     assert broken(wh, "Source") == {}

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from support import content, skies
 from warehouse.config import Settings
-from warehouse.errors import ConflictError, QualityError
+from warehouse.errors import ConflictError, QualityError, WarehouseError
 from warehouse.ingest import commit as committing
 from warehouse.ingest import stage
 from warehouse.ingest.job import Job, read_staged
@@ -152,3 +153,26 @@ def test_an_input_is_found_in_its_files_after_they_were_put_together(world):
     world.warehouse.ingest("Source", str(world.tree))
     wh = world.warehouse
     assert content.same(wh, "Source", content.delivered(wh, "Source", world.files(VISITS)))
+
+
+def test_of_several_that_create_a_table_at_once_one_does(tmp_path):
+    """Two first runs of a night must not stop each other, nor leave two creations in the log."""
+    schema = pa.schema([pa.field("id", pa.int64(), nullable=False)])
+    failures = []
+    for turn in range(5):
+        uri, barrier = str(tmp_path / f"table{turn}"), threading.Barrier(4)
+
+        def create(uri=uri, barrier=barrier):
+            barrier.wait(60)
+            try:
+                delta.create(uri, schema, SETTINGS, name="table")
+            except WarehouseError as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=create) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert delta.snapshot(uri, SETTINGS).version == 0
+    assert failures == []

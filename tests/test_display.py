@@ -18,7 +18,7 @@ from warehouse.lake.events import Event
 from warehouse.lake.ledger import Entry
 
 READ = [Event("staging", "Object", f"patch {n}", inputs=1, rows=1000, bytes=2_500_000) for n in range(4)]
-PLANNED = Event("planned", "Object", "p", inputs=4, bytes=10_000_000)
+PLANNED = Event("planned", "Object", "4 new", inputs=4, bytes=10_000_000)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_lines_say_each_step_and_sum_what_was_read():
         Event("recorded", "Object"),
     ):
         watch(event)
-    assert said[0] == "Object: 4 inputs to read, 10.0 MB"
+    assert said[0] == "Object: 4 inputs to read, 10.0 MB (4 new)"
     assert said[4].startswith("Object: 4 of 4 inputs, 4,000 rows, 10.0 of 10.0 MB")
     assert said[5:] == ["Object: 4,000 rows of 4 inputs staged in 2 files", "Object: committed version 1"]
 
@@ -170,7 +170,7 @@ def test_lines_are_few_and_a_table_with_nothing_to_do_says_nothing():
     watch(PLANNED)
     for event in READ * 100:
         watch(event)
-    assert said == ["Object: 4 inputs to read, 10.0 MB"]
+    assert said == ["Object: 4 inputs to read, 10.0 MB (4 new)"]
 
 
 def test_bars_show_rows_bytes_and_inputs_and_go_away():
@@ -195,7 +195,7 @@ def test_without_a_terminal_progress_is_lines():
     console = Console(file=io.StringIO(), width=80)
     with progress.progress(console) as watch:
         watch(PLANNED)
-    assert console.file.getvalue() == "Object: 4 inputs to read, 10.0 MB\n"
+    assert console.file.getvalue() == "Object: 4 inputs to read, 10.0 MB (4 new)\n"
 
 
 @pytest.mark.parametrize(

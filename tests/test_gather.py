@@ -79,7 +79,7 @@ def test_a_patch_of_discarded_rows_alone_leaves_no_file(scattered):
     assert gathered(job, [Staged(pieces=only.pieces, discard=(only.entries[0].input_id,))]) == []
 
 
-def test_a_patch_beyond_the_memory_becomes_several_files(world, scattered):
+def test_a_patch_beyond_the_memory_becomes_several_files(scattered):
     job, records = scattered
     files = gathered(job, records, memory=100 * job.contract.row_bytes)
     assert len(files) > 4

@@ -118,6 +118,34 @@ def test_unchanged_changed_refused_and_removed():
     assert {e.data_id["patch"] for e in found.unchanged} == {1, 3}
 
 
+def test_a_copy_of_a_loaded_plain_file_is_left_aside(tmp_path):
+    from warehouse import storage
+
+    items = []
+    for name in ("a.parq", "b.parq"):
+        (tmp_path / name).write_bytes(b"content")
+        items.append(Input(str(tmp_path / name), *storage.stamp(str(tmp_path / name), SETTINGS)))
+    entry = replace(loaded(items[0]), digest=storage.digest(items[0].uri, SETTINGS))
+    found = plan(OBJECT, items, [entry], SETTINGS)
+    assert found.nothing_new
+    assert [a.uri for a in found.left_aside] == [items[1].uri]
+    (tmp_path / "b.parq").write_bytes(b"CONTENT")
+    other = Input(items[1].uri, *storage.stamp(items[1].uri, SETTINGS))
+    assert uris(plan(OBJECT, [items[0], other], [entry], SETTINGS)) == [items[1].uri]
+
+
+def test_inputs_that_were_placed_by_another_state_of_the_truth_are_taken_up_again():
+    entry = replace(loaded(patch_file()), places="TruthSummary 0")
+    assert plan(OBJECT, [patch_file()], [entry], SETTINGS, places="TruthSummary 0").nothing_new
+    found = plan(OBJECT, [patch_file()], [entry], SETTINGS, places="TruthSummary 1")
+    assert [p.why for p in found.work] == ["retry"]
+
+
+def test_the_callers_order_of_runs_may_put_an_earlier_one_first():
+    found = plan(OBJECT, [patch_file(stamp="etag-2")], [loaded(patch_file(run=LATER))], SETTINGS, ordered=True)
+    assert [p.why for p in found.work] == ["changed"]
+
+
 def test_retry_takes_up_an_unchanged_input():
     entry = loaded(patch_file(), status="refused")
     found = plan(OBJECT, [patch_file()], [entry], SETTINGS, retry=[entry.input_id])

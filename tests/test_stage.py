@@ -12,7 +12,6 @@ from warehouse import storage
 from warehouse.config import Settings
 from warehouse.errors import StorageError
 from warehouse.ingest import stage
-
 from warehouse.ingest.job import Job, StageUnit, find_staged, read_staged
 from warehouse.lake.root import ensure_table
 from warehouse.simulate.damage import KINDS

@@ -9,7 +9,7 @@ import typer
 
 from flows import display
 from flows.commands.arguments import Json, Memory, WarehouseUri, Workers
-from warehouse.errors import InputError
+from warehouse.errors import ContractError, InputError
 
 
 def create(
@@ -52,6 +52,10 @@ def ingest(
         bool, typer.Option("--remove-vanished", help="Also remove the rows of inputs that are gone.")
     ] = False,
     direct: Annotated[bool, typer.Option("--direct", help="Work in this process, without Prefect.")] = False,
+    max_quarantined: Annotated[
+        float | None,
+        typer.Option(help="Share of an input's rows above which it is refused as a whole. [default: 0.01]"),
+    ] = None,
     memory: Memory = None,
     workers: Workers = None,
     json: Json = False,
@@ -73,6 +77,7 @@ def ingest(
         collections=tuple(name for text in collections or () for name in text.split(",") if name),
         where=where,
         remove_vanished=remove_vanished,
+        max_quarantined=max_quarantined,
         memory=memory,
         workers=workers,
     )
@@ -81,6 +86,8 @@ def ingest(
         return
     summaries = ingesting.run(request, direct=direct, quiet=json)
     display.summaries(summaries, json=json)
+    if any(summary["error"] for summary in summaries):
+        raise typer.Exit(ContractError.exit_code)
     if any(summary["inputs_refused"] for summary in summaries):
         raise typer.Exit(InputError.exit_code)
 

@@ -15,6 +15,8 @@ from warehouse import Warehouse
 from warehouse.errors import InputError, QueryError, StorageError
 from warehouse.simulate.damage import KINDS
 
+pytestmark = pytest.mark.integration
+
 VISITS = "sourceTable_visit"
 PATCHES = "forcedSourceTable"
 TABLES = {"Source": VISITS, "ForcedSource": PATCHES}

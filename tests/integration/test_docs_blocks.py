@@ -22,7 +22,7 @@ from warehouse.simulate import simulate
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docs")]
 
 ROOT = Path(__file__).parents[2]
-PAGES = {str(path.relative_to(ROOT)): path for path in pages(ROOT)}
+PAGES = {str(path.relative_to(ROOT)): path for path in pages(ROOT) if blocks(path.read_text("utf-8"))}
 SETTINGS = Settings(workers=2, memory=1 << 30)
 
 STANDING = {
@@ -98,6 +98,10 @@ def test_every_block_of_the_page_runs(name, session, request):
     text = PAGES[name].read_text("utf-8")
     expected = sum(not block.not_executed for block in blocks(text))
     assert play(name, text, session) == expected
+
+
+def test_pages_with_code_are_found():
+    assert {"README.md", "docs/how-to/from-the-butler-and-tap.md", "docs/tutorial/05-photo-z.md"} <= PAGES.keys()
 
 
 def test_a_block_that_fails_fails_its_page(tmp_path):

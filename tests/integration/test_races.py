@@ -10,6 +10,8 @@ from support.processes import Task, race
 from warehouse import Warehouse
 from warehouse.simulate.damage import KINDS
 
+pytestmark = pytest.mark.integration
+
 VISITS = "sourceTable_visit"
 
 
@@ -86,7 +88,7 @@ def test_three_processes_over_inputs_that_overlap(world, settings):
     assert all(finding.holds for finding in wh.audit())
 
 
-def test_processes_that_load_different_tables_record_side_by_side(original, tmp_path, settings):
+def test_processes_that_load_different_tables_record_side_by_side(tmp_path, settings):
     """Ledger and quarantine are tables of all of them."""
     tree = skies.make(tmp_path / "tree", ["forcedSourceTable", VISITS], objects=300)
     wh = Warehouse.create(str(tmp_path / "warehouse"), settings=settings)

@@ -17,6 +17,8 @@ from warehouse.ingest import stage
 from warehouse.simulate import simulate
 from warehouse.simulate.damage import KINDS
 
+pytestmark = pytest.mark.integration
+
 VISITS = "sourceTable_visit"
 TABLE = "Source"
 INPUTS = 4
@@ -64,7 +66,7 @@ class Cloud:
         expected = content.delivered(self.warehouse, TABLE, self.files() if files is None else files)
         return content.same(self.warehouse, TABLE, expected) and all(f.holds for f in self.warehouse.audit(TABLE))
 
-    def keys(self):
+    def contents(self):
         """Return key -> ETag of all that is in the bucket."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", ())}
@@ -83,9 +85,9 @@ def test_a_tree_lands_and_a_second_run_writes_nothing(cloud):
     report = cloud.ingest()
     assert (report.inputs, report.refused, report.version) == (INPUTS, (), 1)
     assert cloud.holds()
-    before = cloud.keys()
+    before = cloud.contents()
     assert cloud.ingest().nothing_new
-    assert cloud.keys() == before
+    assert cloud.contents() == before
     assert not [key for key in before if "_staging" in key or "probe" in key]
 
 
@@ -184,7 +186,7 @@ def test_a_process_that_dies_is_made_up_for_by_the_next(cloud, monkeypatch, step
     assert cloud.holds()
     assert wh.history(TABLE).height == INPUTS
     wh.maintain(hours=0)
-    left = [key for key in cloud.keys() if key.startswith(f"dp02/{TABLE}/")]
+    left = [key for key in cloud.contents() if key.startswith(f"dp02/{TABLE}/")]
     data = {key.removeprefix(f"dp02/{TABLE}/") for key in left if key.endswith(".parquet") and f"{TABLE}/_" not in key}
     assert data == set(content.live_files(wh, TABLE))
     assert not [key for key in left if "_staging" in key]

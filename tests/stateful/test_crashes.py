@@ -15,6 +15,8 @@ from warehouse.config import Settings
 from warehouse.ingest import stage
 from warehouse.simulate.damage import KINDS
 
+pytestmark = pytest.mark.integration
+
 TABLES = {"Source": "sourceTable_visit", "ForcedSource": "forcedSourceTable"}
 SETTINGS = Settings(memory=512 << 20, workers=2)
 

@@ -34,6 +34,7 @@ class Job:
     plan_id: str
     run_id: str
     max_quarantined_share: float
+    places: str = ""
 
     @property
     def contract(self) -> Contract:

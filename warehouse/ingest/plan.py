@@ -77,6 +77,11 @@ class Plan:
         """Whether there is nothing to do."""
         return not self.work and not self.removes
 
+    def told(self) -> str:
+        """Return the plan in one line."""
+        aside = {"unchanged": len(self.unchanged), "vanished": len(self.vanished), "left aside": len(self.left_aside)}
+        return ", ".join(f"{n:,} {name}" for name, n in {**self.counts, **aside}.items() if n) or "nothing"
+
     @property
     def total_bytes(self) -> int:
         """Bytes of the inputs to read."""
@@ -103,6 +108,8 @@ def plan(
     retry: Collection[int] = (),
     remove_vanished: bool = False,
     basis: str = "",
+    places: str = "",
+    ordered: bool = False,
 ) -> Plan:
     """Return what `inputs` mean for a table whose entries are `ledger`, as `warehouse.lake.ledger.latest` gives them.
 
@@ -116,6 +123,10 @@ def plan(
         Ids of inputs to take up again although they have not changed.
     basis
         What else the staged rows depend on; work that was staged on another basis is not taken over.
+    places
+        The state of the table through which rows get their places: inputs that were placed by another are taken up.
+    ordered
+        The caller has chosen among runs, as a Butler's collections do: an earlier run may replace a later one.
 
     Raises
     ------
@@ -139,22 +150,21 @@ def plan(
     units = _latest_runs(contract, [i for i in inputs if i.dataset_type == chosen], aside)
     work: list[Planned] = []
     unchanged: list[Entry] = []
+    plain = [e for e in standing.values() if e.unit == e.uri]
     for unit, item in units.items():
         identity = input_id(contract.table, unit)
         last, loaded = known.get(identity), standing.get(identity)
-        tracts = tuple(loaded.tracts) if loaded else ()
         if last is not None and last.unit != unit:
             raise ContractError(f"{unit!r} and {last.unit!r} share the id {identity}", table=contract.table)
-        if last is None:
-            work.append(Planned(item, identity, unit, "new"))
-        elif identity in retry:
-            work.append(Planned(item, identity, unit, "retry", tracts))
-        elif loaded is not None and run_order(item.run) < run_order(loaded.run):
+        if last is None and unit == item.uri and (twin := _twin(item, plain, settings)):
+            aside.append(LeftAside(item.uri, f"its content is loaded from {twin}"))
+        elif loaded is not None and not ordered and run_order(item.run) < run_order(loaded.run):
             aside.append(LeftAside(item.uri, f"{unit} is loaded from a later run, {loaded.run}"))
-        elif _same_content(item, last, settings):
+        elif last is not None and identity not in retry and _unchanged(item, last, places, settings):
             unchanged.append(last)
         else:
-            work.append(Planned(item, identity, unit, "changed", tracts))
+            why: Why = "new" if last is None else _why(item, last, settings)
+            work.append(Planned(item, identity, unit, why, tuple(loaded.tracts) if loaded else ()))
     seen = {input_id(contract.table, unit) for unit in units}
     there = {item.uri for item in inputs}
     gone = [e for e in known.values() if e.input_id not in seen and e.uri not in there and _below(e.uri, roots)]
@@ -210,6 +220,19 @@ def _latest_runs(contract: Contract, inputs: Sequence[Input], aside: list[LeftAs
             aside.append(LeftAside(earlier.uri, f"{unit} {why}"))
         units[unit] = item
     return units
+
+
+def _unchanged(item: Input, last: Entry, places: str, settings: Settings) -> bool:
+    return (last.places or "") == places and _same_content(item, last, settings)
+
+
+def _why(item: Input, last: Entry, settings: Settings) -> Why:
+    return "retry" if _same_content(item, last, settings) else "changed"
+
+
+def _twin(item: Input, plain: Iterable[Entry], settings: Settings) -> str | None:
+    """Return the plain file that is loaded with the content of `item`, which has no data id to tell them by."""
+    return next((e.uri for e in plain if e.uri != item.uri and _same_content(item, e, settings)), None)
 
 
 def _same_content(item: Input, entry: Entry, settings: Settings) -> bool:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import TRACT, Contract
-from warehouse.errors import ConflictError, InputError, NotFoundError, StorageError, near_misses
+from warehouse.errors import ConflictError, ContractError, InputError, NotFoundError, StorageError, near_misses
 from warehouse.ingest import commit as committing
 from warehouse.ingest import gather as gathering
 from warehouse.ingest import generated
@@ -79,7 +80,8 @@ class Threads:
 class IngestReport:
     """What an ingest of one table did. `rows_read == rows_committed + rows_quarantined`.
 
-    `inputs` counts the inputs read, `version` is the table's newest version afterwards.
+    `inputs` counts the inputs read, `version` is the table's newest version afterwards. `error` is why nothing was
+    ingested into it, where inputs and table contradict each other as a whole.
     """
 
     table: str
@@ -90,7 +92,7 @@ class IngestReport:
     bytes_written: int = 0
     seconds: float = 0.0
     run_id: str = ""
-    failed: Mapping[str, str] = field(default_factory=dict)
+    error: ContractError | None = None
 
     @property
     def inputs(self) -> int:
@@ -128,7 +130,7 @@ class IngestReport:
     @property
     def nothing_new(self) -> bool:
         """Whether there was nothing to do."""
-        return self.plan.nothing_new
+        return self.error is None and self.plan.nothing_new
 
     @property
     def bytes_read(self) -> int:
@@ -146,9 +148,11 @@ def plan_table(
     dataset_type: str | None = None,
     retry: Collection[int] = (),
     remove_vanished: bool = False,
+    ordered: bool = False,
 ) -> Plan:
     """Return what an ingest of `inputs` would do; the ledger is brought up to date first, nothing else is written."""
     contract = root.contract(table)
+    places = _places(root, contract, settings)
     entries: list[Entry] = []
     version = -1
     if delta.exists(root.table_uri(table), settings):
@@ -164,22 +168,23 @@ def plan_table(
         dataset_type=dataset_type,
         retry=again,
         remove_vanished=remove_vanished,
-        basis=_basis(root, contract, settings),
+        basis=f"share {settings.max_quarantined_share}, {places}",
+        places=places,
+        ordered=ordered,
     )
-    if any(planned.why == "retry" for planned in found.work):
+    if any(planned.why != "new" for planned in found.work):
         # What an earlier run staged for the same inputs and did not clear away may be in the table by now.
         found = replace(found, basis=f"{found.basis}, version {version}")
     return found
 
 
-def _basis(root: Root, contract: Contract, settings: Settings) -> str:
-    """Return what staged rows and verdicts rest on besides the inputs."""
-    basis = f"share {settings.max_quarantined_share}"
+def _places(root: Root, contract: Contract, settings: Settings) -> str:
+    """Return the state of the table through which rows get their places: how many commits our writers have made."""
     if contract.through is None:
-        return basis
+        return ""
     uri = root.table_uri(contract.through.table)
-    version = delta.snapshot(uri, settings).version if delta.exists(uri, settings) else -1
-    return f"{basis}, places {version}"
+    commits = delta.snapshot(uri, settings).committed if delta.exists(uri, settings) else -1
+    return f"{contract.through.table} {commits}"
 
 
 def ingest_table(
@@ -192,11 +197,14 @@ def ingest_table(
     dataset_type: str | None = None,
     retry: Collection[int] = (),
     remove_vanished: bool = False,
+    ordered: bool = False,
     run_id: str | None = None,
     runner: Runner | None = None,
     on_event: OnEvent = ignore,
 ) -> IngestReport:
     """Ingest inputs into one table: plan, stage, gather, commit, record; plan again after a lost race.
+
+    `ordered`: the caller has chosen among runs, as a Butler's collections do.
 
     Raises
     ------
@@ -222,12 +230,14 @@ def ingest_table(
             dataset_type=dataset_type,
             retry=retry,
             remove_vanished=remove_vanished,
+            ordered=ordered,
         )
-        on_event(Event("planned", table, plan.plan_id, inputs=len(plan.work), bytes=plan.total_bytes))
+        on_event(Event("planned", table, plan.told(), inputs=len(plan.work), bytes=plan.total_bytes))
         if plan.nothing_new:
             _cover(root, base, (), settings, run_id)
             return IngestReport(table, base.version, plan, run_id=run_id)
-        job = Job(root, table, plan.plan_id, run_id, settings.max_quarantined_share)
+        places = _places(root, root.contract(table), settings)
+        job = Job(root, table, plan.plan_id, run_id, settings.max_quarantined_share, places)
         try:
             done = _stage_and_commit(job, plan, base, settings, runner, on_event)
         except ConflictError:
@@ -294,20 +304,32 @@ def ingest_inputs(
     """Ingest a tree's inputs, table by table in dependency order; return a report a table."""
     run_id = run_id or uuid.uuid4().hex
     return [
-        ingest_table(
-            root,
+        attempted(
             table,
-            mine,
-            settings,
-            roots=roots,
-            dataset_type=told,
-            run_id=run_id,
-            runner=runner,
-            on_event=on_event,
-            remove_vanished=remove_vanished,
+            partial(
+                ingest_table,
+                root,
+                table,
+                mine,
+                settings,
+                roots=roots,
+                dataset_type=told,
+                run_id=run_id,
+                runner=runner,
+                on_event=on_event,
+                remove_vanished=remove_vanished,
+            ),
         )
         for table, mine, told in by_table(root, inputs, tables=tables, dataset_types=dataset_types)
     ]
+
+
+def attempted(table: str, ingest: Callable[[], IngestReport]) -> IngestReport:
+    """Return the report of one table of several; a contradiction between its inputs and it stops itself alone."""
+    try:
+        return ingest()
+    except ContractError as error:
+        return IngestReport(table, -1, Plan(table, "", None), error=error)
 
 
 def by_table(

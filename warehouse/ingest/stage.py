@@ -275,6 +275,7 @@ def _stage_input(job: Job, planned: Planned, shelf: _Shelf, settings: Settings) 
         tracts=() if error else tuple(sorted(reading.tracts)),
         error=str(error) if error else None,
         contract=job.contract.digest,
+        places=job.places,
         seconds=round(time.monotonic() - started, 3),
     )
     return entry, _refused_rows(planned, reading.refused, error)

@@ -65,6 +65,8 @@ class Entry:
         cut to whole microseconds.
     missing, extra
         Columns that the contract has and the file lacks, and the other way round.
+    places
+        The state of the table through which its rows got their places.
     tracts
         Tracts that its rows went to: where to look when the input is replaced.
     """
@@ -91,6 +93,7 @@ class Entry:
     tracts: Sequence[int] = ()
     error: str | None = None
     contract: str | None = None
+    places: str = ""
     seconds: float = 0.0
 
     def removed(self) -> Entry:
@@ -254,7 +257,12 @@ def read(root: str, name: str, table: str | None, settings: Settings) -> pl.Data
         )
         for path, owner in files.select("path", "table").iter_rows()
     ]
-    return pl.concat([empty, *frames]).sort("table", "version", "input_id", maintain_order=True)
+    # An older version's files may lack a column that has come since.
+    return (
+        pl.concat([empty, *frames], how="diagonal_relaxed")
+        .select(empty.columns)
+        .sort("table", "version", "input_id", maintain_order=True)
+    )
 
 
 def latest(root: str, table: str, settings: Settings) -> pl.DataFrame:
