@@ -18,9 +18,9 @@ from typing import Any
 from rich.padding import Padding
 from rich.syntax import Syntax
 
-from flows import display, imaging, ingesting, simulating
+from flows import display, imaging, ingesting, simulating, truthing
 from flows.serving import Ready, api
-from warehouse import Warehouse
+from warehouse import Cone, Warehouse
 from warehouse.errors import QualityError, QueryError
 from warehouse.query.footprint import footprint
 
@@ -98,6 +98,8 @@ def run(out: Path, objects: int, visits: int) -> None:
         with _step("The same tables once more"):
             request = ingesting.Request(warehouse=warehouse, inputs=(inputs,))
             display.summaries(ingesting.as_flow(request, ready, quiet=True))
+    with _step("Measured and true, joined: tractlake materialise, photoz, report"):
+        _truth(warehouse, out)
     with _step("Does it hold? tractlake audit"):
         _audit(warehouse)
     for title, code in (("A question, in Polars", COUNTS), ("Another, across three tables", COMPLETENESS)):
@@ -156,6 +158,17 @@ def _row(wh: Warehouse, row: Mapping[str, Any], summary: Mapping[str, Any] | Non
     rate = round(summary["rows_read"] / seconds) if summary and seconds else None
     size = row["bytes"] / 1e6
     return name, row["rows"], *where, row["files"], size, summary["rows_quarantined"] if summary else None, rate
+
+
+def _truth(warehouse: str, out: Path) -> None:
+    """Make ObjectTruth, a photo-z set of it, and the page that looks at it."""
+    for line in truthing.lines(truthing.materialise(warehouse)):
+        display.say(line)
+    wh = Warehouse.open(warehouse)
+    rows = wh.write_photoz(out / "photoz.parquet", Cone(RA_DEG, DEC_DEG, RADIUS_DEG))
+    display.say(f"photo-z set: {rows:,} galaxies in {out / 'photoz.parquet'}")
+    wh.report(out / "report")
+    display.say(f"figures: {out / 'report' / 'index.html'}")
 
 
 def _show(warehouse: str, out: Path) -> Path:

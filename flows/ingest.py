@@ -54,7 +54,7 @@ def ingest(  # noqa: PLR0917 - Prefect shows each as a field of its form
         release: Release that a new warehouse follows: dp02, dp1 or dp2.
         butler: Take the inputs from this Butler repository.
         collections: The Butler's collections; of a data id that several hold, the first one's is taken.
-        where: Butler query, such as tract = 4431.
+        where: Butler query, such as skymap = 'DC2' AND tract = 4431.
         remove_vanished: Also remove the rows of inputs that are gone.
         max_quarantined: Share of an input's rows above which it is refused as a whole. Default: 0.01.
         memory: Memory budget of the run, such as 8GiB. Default: half of the worker's memory.

@@ -174,7 +174,10 @@ def test_matches_that_files_brought_are_replaced_only_when_told_and_then_all_of_
     }
     assert wh.match().nothing_new
     with pytest.raises(ContractError, match="fed by match_truth"):
-        wh.ingest_tree(tree)
+        wh.ingest(MATCHES, tree)
+    (report,) = wh.ingest_tree(tree, tables=[MATCHES])
+    assert "fed by match_truth" in str(report.error)
+    assert wh.version(MATCHES) == done.version
 
 
 def test_the_match_finds_what_the_simulation_says_was_measured(fed):

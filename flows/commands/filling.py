@@ -46,7 +46,7 @@ def ingest(
     collections: Annotated[
         list[str] | None, typer.Option(help="The Butler's collections, by commas or repeated; the first wins.")
     ] = None,
-    where: Annotated[str | None, typer.Option(help="Butler query, such as: tract = 4431.")] = None,
+    where: Annotated[str | None, typer.Option(help="Butler query, such as: skymap = 'DC2' AND tract = 4431.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     remove_vanished: Annotated[
         bool, typer.Option("--remove-vanished", help="Also remove the rows of inputs that are gone.")

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,6 +19,7 @@ from support.s3 import KEY_ID, SECRET, S3Server
 from warehouse import Warehouse
 from warehouse.config import Settings
 from warehouse.simulate import simulate
+from warehouse.simulate.images import simulate_images
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docs")]
 
@@ -42,6 +44,10 @@ def demo(tmp_path_factory) -> Path:
     wh = Warehouse.create(str(folder / "warehouse"), settings=SETTINGS)
     wh.ingest_tree(str(folder / "inputs"))
     wh.materialise()
+    draw = partial(simulate_images, str(folder / "images"), objects=1200, radius=0.2, settings=SETTINGS)
+    draw(visits=6, dataset_types=["deepCoadd"], patches=1, bands="i")
+    draw(visits=1, dataset_types=["calexp", "goodSeeingDiff_differenceExp"], only={"detector": ["R22_S11"]})
+    wh.register_images(str(folder / "images"))
     return folder
 
 

@@ -50,8 +50,7 @@ def check(world, files, versions):
     assert wh.ingest("Source", [str(path) for path in files]).nothing_new
 
 
-@pytest.mark.parametrize("step", ["planned", "staged"])
-@pytest.mark.parametrize("least", [1, 16 << 20])
+@pytest.mark.parametrize(("step", "least"), [("planned", 1), ("staged", 1), ("staged", 16 << 20)])
 def test_two_processes_over_the_same_inputs(world, settings, step, least):
     task = Task(world.warehouse.uri, "Source", str(world.tree), settings, meet_at=step, least=least)
     race([task, task])
