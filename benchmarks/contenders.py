@@ -109,7 +109,7 @@ def naive(tree: str, out: str, group: int = 1) -> Said:
                 tract, patch = sky.find(frame["coord_ra"].to_numpy(), frame["coord_dec"].to_numpy())
                 frame = frame.with_columns(tract=pl.Series(tract), patch=pl.Series(patch))
             write_deltalake(out, frame.to_arrow(), mode="append", partition_by=["tract", "patch"])
-    return said | counted(f"{out}/**/*.parquet")
+    return said | counted(f"{out}/tract=*/**/*.parquet")  # the log has Parquet files of its own
 
 
 def duckdb(tree: str, out: str) -> Said:
