@@ -156,6 +156,38 @@ def test_patches_made_a_few_at_a_time_are_the_same_rows(world, monkeypatch):
     assert_frame_equal(world.joined().select(columns).sort(by), expected.select(columns).sort(by))
 
 
+def test_no_group_of_patches_reads_its_neighbours_files(world, monkeypatch):
+    places = [n % 5 for n in range(20)]
+    world.put(TRUTH, 1, [truth_row(n, place) for n, place in enumerate(places)])
+    world.put(OBJECT, 1, [object_row(n, (place + max(0, 3 - n // 5)) % 5) for n, place in enumerate(places)])
+    world.put(MATCHES, 1, [match_row(n, n, place) for n, place in enumerate(places)])
+    read = joining.tables.read
+    wide = []
+
+    def counted(part, contract, columns, settings):
+        if contract.table == TRUTH and "redshift" in columns:
+            wide.extend(file.path for file in part.files)
+        return read(part, contract, columns, settings)
+
+    monkeypatch.setattr(joining, "GROUP_BYTES", 1)
+    monkeypatch.setattr(joining.tables, "read", counted)
+    made(world)
+    assert holds(world)
+    # Once for its own patch, and once for the few rows that others need.
+    assert {path: wide.count(path) for path in wide if "tract=1" in path} == {
+        path: 2 for path in wide if "tract=1" in path
+    }
+
+
+def test_a_contradiction_in_a_linked_tract_does_not_stop_this_one(world):
+    world.put(MATCHES, 3, [match_row(n, n if n % 10 and n != 35 else None, n % 2) for n in range(30, 40)])
+    world.put(MATCHES, 1, [match_row(n, 35 if n == 10 else n, n % 2) for n in range(10, 20)])
+    world.put(OBJECT, 3, [object_row(n, 0) for n in (32, 32, 35)])
+    done = made(world)
+    assert list(done.failed) == [3]
+    assert list(done.tracts) == [1, 2]
+
+
 def test_two_truths_that_claim_one_object_are_two_rows_and_counted(world):
     world.put(MATCHES, 1, [match_row(n, 11, n % 2) for n in range(10, 20)])
     assert made(world).tally.shared_objects == 1
