@@ -85,7 +85,9 @@ def _work(opened: Warehouse, request: Request, found: Listing) -> list[tuple[str
     """Return (table, inputs, dataset type told), in dependency order."""
     if request.table is not None:
         return [(request.table, list(found.inputs), next(iter(request.dataset_types), None))]
-    work = running.by_table(opened.root, found.inputs, dataset_types=request.dataset_types)
+    work = running.by_table(
+        opened.root, found.inputs, opened.settings, listed=found.roots, dataset_types=request.dataset_types
+    )
     if not work:
         present = ", ".join(sorted({str(i.dataset_type) for i in found.inputs}))
         asked = ", ".join(request.dataset_types) or "any dataset type of the release"

@@ -284,6 +284,34 @@ def test_rows_of_vanished_inputs_stay_unless_they_shall_go(world):
     assert all(finding.holds for finding in wh.audit())
 
 
+def test_a_table_of_which_no_input_is_left_is_told_and_loses_its_rows_only_when_asked(world):
+    world.warehouse.ingest_tree(str(world.tree))
+    held = content.rows(world.warehouse, "ForcedSource")
+    for path in world.files(PATCHES):
+        path.unlink()
+    there, gone = world.warehouse.ingest_tree(str(world.tree))
+    assert (there.table, there.nothing_new, there.plan.vanished) == ("Source", True, ())
+    assert (gone.table, gone.nothing_new, len(gone.plan.vanished)) == ("ForcedSource", True, 4)
+    assert content.rows(world.warehouse, "ForcedSource").equals(held)
+    only = world.warehouse.ingest_tree(str(world.tree), tables=["Source"], remove_vanished=True)
+    assert [report.table for report in only] == ["Source"]
+    assert content.rows(world.warehouse, "ForcedSource").equals(held)
+    world.warehouse.ingest_tree(str(world.tree), remove_vanished=True)
+    assert content.rows(world.warehouse, "ForcedSource").is_empty()
+    assert all(finding.holds for finding in world.warehouse.audit())
+    (only_source,) = world.warehouse.ingest_tree(str(world.tree))
+    assert only_source.table == "Source"
+
+
+def test_an_empty_tree_says_nothing_of_any_table(world):
+    world.warehouse.ingest_tree(str(world.tree))
+    for path in (*world.files(PATCHES), *world.files(VISITS)):
+        path.unlink()
+    with pytest.raises(NotFoundError):
+        world.warehouse.ingest_tree(str(world.tree), remove_vanished=True)
+    assert content.rows(world.warehouse, "Source").height
+
+
 def test_an_input_that_comes_back_is_loaded_again(world):
     ingest(world)
     wh, path = world.warehouse, world.files(VISITS)[0]

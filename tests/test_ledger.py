@@ -15,6 +15,7 @@ from warehouse.config import Settings
 from warehouse.errors import ConflictError
 from warehouse.lake import delta, ledger
 from warehouse.lake.ledger import Entry
+from warehouse.lake.root import ensure_table
 from warehouse.simulate.damage import KINDS
 
 VISITS = "sourceTable_visit"
@@ -142,6 +143,32 @@ def test_catching_up_again_writes_nothing(copy):
     for _ in range(2):
         assert ledger.catch_up(copy.uri, "Source", SETTINGS) == 3
     assert content.files_below(Path(copy.uri)) == before
+
+
+def test_a_version_with_nothing_to_record_costs_no_commit_of_its_own_until_there_are_many(tmp_path):
+    wh = Warehouse.create(str(tmp_path / "wh"), settings=SETTINGS)
+    base = ensure_table(wh.root, "Visit", SETTINGS)
+    for done in range(ledger.UNMARKED + 1):
+        delta.commit(base, f"c{done}", SETTINGS)
+        base = delta.snapshot(base.uri, SETTINGS)
+        ledger.catch_up(wh.uri, "Visit", SETTINGS)
+        versions = [delta.snapshot(f"{wh.uri}/{name}", SETTINGS).version for name in ("Ledger", "Quarantine")]
+        assert versions == [int(done + 2 > ledger.UNMARKED)] * 2
+
+
+def test_rows_set_aside_beyond_one_file_are_recorded_in_several(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "PART_BYTES", 1000)
+    wh = Warehouse.create(str(tmp_path / "wh"), settings=SETTINGS)
+    base = ensure_table(wh.root, "Visit", SETTINGS)
+    rows = [(1, "u", number, ["key_null"], "", "x" * 50) for number in range(100)]
+    rows = pl.DataFrame(rows, schema=pl.Schema(ledger.QUARANTINED_ROWS), orient="row")
+    entry = ledger.Entry(1, "u", "u", 0, "s", "committed", rows_read=100, rows_quarantined=100)
+    metadata = ledger.write_record(base.uri, "c", [entry], (rows.slice(i, 10) for i in range(0, 100, 10)), SETTINGS)
+    assert len(metadata["quarantine"]) > 3
+    delta.commit(base, "c", SETTINGS, metadata=metadata)
+    ledger.catch_up(wh.uri, "Visit", SETTINGS)
+    assert delta.snapshot(f"{wh.uri}/Quarantine", SETTINGS).files.height > 3
+    assert wh.quarantine("Visit").select(rows.columns).equals(rows)
 
 
 def test_several_that_catch_up_at_once_record_once(history, copy):

@@ -51,6 +51,10 @@ def rows_of_files(job, record):
     return pl.concat(frames)
 
 
+def set_aside(record):
+    return pl.concat(pl.read_parquet(storage.read_bytes(uri, SETTINGS)) for uri in record.quarantine)
+
+
 def test_a_unit_that_fits_leaves_a_sorted_file_a_patch_and_no_piece(world):
     job, plan = prepared(world, "ForcedSource")
     record = staged(job, plan)
@@ -88,8 +92,25 @@ def test_one_input_larger_than_the_memory_is_read_in_batches_and_judged_as_one(w
     (one,), (other,) = small.entries, whole.entries
     assert replace(one, seconds=0) == replace(other, seconds=0)
     assert set(one.rules) == {"duplicate_key", "position_null"}
-    refused = [pl.read_parquet(storage.read_bytes(record.quarantine, SETTINGS)) for record in (small, whole)]
-    assert refused[0].sort("row_number").equals(refused[1].sort("row_number"))
+    assert set_aside(small).sort("row_number").equals(set_aside(whole).sort("row_number"))
+
+
+@pytest.mark.parametrize("scatter", [False, True])
+def test_rows_set_aside_beyond_a_part_of_the_memory_go_into_files_as_they_come(world, scatter):
+    """However many they are: here every row of an input is, because nobody limits their share."""
+    path = world.largest(PATCHES)
+    frame = pl.read_parquet(path)
+    frame.with_columns(coord_ra=pl.lit(None, pl.Float64)).write_parquet(path)
+    job, plan = prepared(world, "ForcedSource", share=1.0)
+    record = staged(job, plan, rows=1000, scatter=scatter)
+    sizes = [pl.read_parquet(uri).estimated_size() for uri in record.quarantine]
+    assert len(sizes) > 3
+    assert max(sizes) < 1000 * job.contract.row_bytes
+    found = set_aside(record)
+    assert found["row_number"].sort().to_list() == list(range(frame.height))
+    assert found["key"].cast(pl.Int64).sort().equals(frame["forcedSourceId"].sort().alias("key"))
+    (entry,) = [e for e in record.entries if e.uri == str(path)]
+    assert (entry.status, entry.rows_committed, entry.rows_quarantined) == ("committed", 0, frame.height)
 
 
 def test_rows_of_an_input_that_proves_bad_at_its_end_are_named_for_discarding(world):
@@ -154,7 +175,7 @@ def test_staged_work_of_which_a_part_is_gone_is_done_again(world, lost):
     gone = {
         "file": lambda: Path(job.table_uri) / first.files[0].path,
         "piece": lambda: Path(first.pieces[0].uri),
-        "quarantine": lambda: Path(first.quarantine),
+        "quarantine": lambda: Path(first.quarantine[0]),
         "record": lambda: Path(uri),
     }[lost]()
     gone.unlink()

@@ -96,6 +96,11 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))])
 
 
+def is_below(uri: str, roots: Iterable[str]) -> bool:
+    """Return whether `uri` is one of `roots`, or lies in one of them."""
+    return any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in roots)
+
+
 # ------------------------------------------------------------------------------------ one Settings, three renderings
 
 

@@ -94,7 +94,8 @@ def named_in_the_log(table):
     for file in (table / "_delta_log").glob("*.json"):
         for line in file.read_text().splitlines():
             ours = json.loads(line).get("commitInfo", {}).get("tractlake", {})
-            named |= {ours[word] for word in ("record", "quarantine") if word in ours}
+            named |= {ours["record"]} if "record" in ours else set()
+            named |= set(ours.get("quarantine", ()))
     return named
 
 

@@ -173,7 +173,7 @@ def _commit(
     entries += [e.removed() for identity, e in attempt.replaced.items() if identity not in attempt.work]
     entries += [_refusal(contract, item) for item in refused]
     commit_id = uuid.uuid4().hex
-    metadata = ledger.write_record(base.uri, commit_id, entries, None, settings)
+    metadata = ledger.write_record(base.uri, commit_id, entries, (), settings)
     add = [*files, *rewritten]
     return delta.commit(base, commit_id, settings, add=add, remove=obsolete, metadata={"run_id": run_id, **metadata})
 

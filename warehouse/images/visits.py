@@ -107,7 +107,7 @@ def _commit(
         contract=contract.digest,
     )
     commit_id = uuid.uuid4().hex
-    metadata = ledger.write_record(base.uri, commit_id, [entry], None, settings)
+    metadata = ledger.write_record(base.uri, commit_id, [entry], (), settings)
     return delta.commit(base, commit_id, settings, add=add, remove=remove, metadata={"run_id": run_id, **metadata})
 
 

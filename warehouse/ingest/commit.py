@@ -55,10 +55,8 @@ def commit(job: Job, plan: Plan, base: Snapshot, records: Sequence[Staged], sett
         gone = {identity: tracts for identity, tracts in gone.items() if tracts}
     rewritten, obsolete = without(job.contract, base, gone, settings)
     commit_id = uuid.uuid4().hex
-    refused = [pl.read_parquet(storage.read_bytes(r.quarantine, settings)) for r in records if r.quarantine]
-    metadata = ledger.write_record(
-        job.table_uri, commit_id, [*entries, *removed], pl.concat(refused) if refused else None, settings
-    )
+    refused = (pl.read_parquet(storage.read_bytes(uri, settings)) for r in records for uri in r.quarantine)
+    metadata = ledger.write_record(job.table_uri, commit_id, [*entries, *removed], refused, settings)
     version = delta.commit(
         base,
         commit_id,

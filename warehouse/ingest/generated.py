@@ -84,5 +84,5 @@ def _commit(root: Root, base: Snapshot, tracts: list[int], settings: Settings, r
     frame = layout.clustered(pl.DataFrame(columns).select(schema.names()).cast(schema), contract)
     file = staged.write(frame, base.uri, settings, schema=contract.file_schema, statistics=contract.statistics)
     commit_id = uuid.uuid4().hex
-    metadata = ledger.write_record(base.uri, commit_id, entries, None, settings)
+    metadata = ledger.write_record(base.uri, commit_id, entries, (), settings)
     return delta.commit(base, commit_id, settings, add=[file], metadata={"run_id": run_id, **metadata})

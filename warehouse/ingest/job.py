@@ -113,7 +113,7 @@ class Staged:
     files: tuple[StagedFile, ...] = ()
     pieces: tuple[Piece, ...] = ()
     entries: tuple[Entry, ...] = ()
-    quarantine: str | None = None
+    quarantine: tuple[str, ...] = ()
     discard: tuple[int, ...] = field(default=())
     at: float = field(default_factory=time.time)
 
@@ -131,7 +131,7 @@ def read_staged(uri: str, settings: Settings) -> Staged:
         files=tuple(StagedFile(**f) for f in found["files"]),
         pieces=tuple(Piece(p["uri"], _tuples(p["parts"])) for p in found["pieces"]),
         entries=tuple(Entry(**e) for e in found["entries"]),
-        quarantine=found["quarantine"],
+        quarantine=tuple(found["quarantine"]),
         discard=tuple(found["discard"]),
         at=found["at"],
     )
@@ -150,7 +150,7 @@ def find_staged(uri: str, job: Job, settings: Settings) -> Staged | None:
             size, _ = storage.stamp(storage.join(job.table_uri, file.path), settings)
             if size != file.size:
                 return None
-        for needed in (*(piece.uri for piece in found.pieces), *filter(None, [found.quarantine])):
+        for needed in (*(piece.uri for piece in found.pieces), *found.quarantine):
             storage.stamp(needed, settings)
     except InputError as error:
         if error.kind != "vanished":

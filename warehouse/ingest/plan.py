@@ -167,7 +167,9 @@ def plan(
             work.append(Planned(item, identity, unit, why, tuple(loaded.tracts) if loaded else ()))
     seen = {input_id(contract.table, unit) for unit in units}
     there = {item.uri for item in inputs}
-    gone = [e for e in known.values() if e.input_id not in seen and e.uri not in there and _below(e.uri, roots)]
+    gone = [
+        e for e in known.values() if e.input_id not in seen and e.uri not in there and storage.is_below(e.uri, roots)
+    ]
     vanished = [standing.get(e.input_id, e) for e in gone]
     return Plan(
         table=contract.table,
@@ -244,10 +246,6 @@ def _same_content(item: Input, entry: Entry, settings: Settings) -> bool:
     if item.stamp == entry.stamp and item.uri == entry.uri:
         return True
     return entry.digest is not None and storage.digest(item.uri, settings) == entry.digest
-
-
-def _below(uri: str, roots: Sequence[str]) -> bool:
-    return any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in roots)
 
 
 def _sky_order(planned: Planned) -> tuple[object, ...]:

@@ -15,12 +15,13 @@ cannot tell which of two rows is the better one. An input that comes as one batc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from warehouse.contracts.contract import Contract
@@ -31,6 +32,12 @@ from warehouse.ingest.rules import DUPLICATE_KEY, RULES, Doubles, Mask, Rows, re
 from warehouse.readers.reader import Input
 from warehouse.sky.skymap import SkyMap
 
+# Of an input that is refused as a whole so many rows have to do.
+EXAMPLES = 1_000
+REFUSED_SCHEMA = pl.Schema(
+    [("row_number", pl.Int64()), ("rules", pl.List(pl.String())), ("key", pl.String()), ("values", pl.String())]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -40,31 +47,35 @@ class Checked:
     ----------
     good
         Rows to commit, untouched and in order.
-    refused
-        One row each of the others: row_number (in the input), rules, key, values (JSON, as they came). Only examples
-        once the input is beyond saving.
     counts
         Rule -> rows that it refuses; a row counts under each of its rules.
     rows_refused
         How many rows are not good.
     set_aside
         How many of these the contract sets aside by design.
+    rows, masks
+        What was judged, and which rows of it each rule refuses.
+    kept
+        Which refused rows are kept, by their place in the batch; only examples once the input is beyond saving.
     """
 
     good: pl.DataFrame
-    refused: pl.DataFrame
     counts: Mapping[str, int]
     rows_refused: int
     set_aside: int
+    rows: Rows
+    masks: Mapping[str, Mask]
+    kept: npt.NDArray[np.int64]
 
+    @property
+    def refused(self) -> pl.DataFrame:
+        """One row for each that is kept: row_number (in the input), rules, key, values (JSON, as they came)."""
+        return pl.concat([pl.DataFrame(schema=REFUSED_SCHEMA), *self.refused_parts(max(1, len(self.kept)))])
 
-# A row as text takes several times its place in memory, so of an input that is refused as a whole so many have to do.
-EXAMPLES = 1_000
-
-
-REFUSED_SCHEMA = pl.Schema(
-    [("row_number", pl.Int64()), ("rules", pl.List(pl.String())), ("key", pl.String()), ("values", pl.String())]
-)
+    def refused_parts(self, each: int) -> Iterator[pl.DataFrame]:
+        """Yield `refused` in frames of `each` rows, because a row as text takes several times its place in memory."""
+        for start in range(0, len(self.kept), each):
+            yield _refused(self.rows, self.masks, self.kept[start : start + each])
 
 
 def check(
@@ -108,7 +119,7 @@ def check(
     rows = Rows(frame, original, contract, sky, given, first_row, doubles)
     masks = _judged(rows)
     if not masks:
-        return Checked(frame, pl.DataFrame(schema=REFUSED_SCHEMA), {}, 0, 0)
+        return Checked(frame, {}, 0, 0, rows, masks, np.zeros(0, np.int64))
     refused = reduce(or_, masks.values())
     by_design = [masks[s.rule] for s in contract.set_aside if s.rule in masks]
     count = int(np.count_nonzero(refused))
@@ -118,10 +129,12 @@ def check(
         kept = refused & (np.cumsum(refused) <= (EXAMPLES if spare >= 0 else 0))
     return Checked(
         good=frame.filter(pl.Series(~refused)),
-        refused=_refused(rows, masks, kept),
         counts={name: int(np.count_nonzero(mask)) for name, mask in masks.items()},
         rows_refused=count,
         set_aside=set_aside_count,
+        rows=rows,
+        masks=masks,
+        kept=np.flatnonzero(kept),
     )
 
 
@@ -277,15 +290,14 @@ def _judged(rows: Rows) -> Mapping[str, Mask]:
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def _refused(rows: Rows, masks: Mapping[str, Mask], refused: Mask) -> pl.DataFrame:
-    """Return what is kept of the refused rows, as `REFUSED_SCHEMA` says."""
-    at = pl.Series(refused)
-    names = [pl.when(pl.Series(mask[refused])).then(pl.lit(name)) for name, mask in masks.items()]
+def _refused(rows: Rows, masks: Mapping[str, Mask], at: npt.NDArray[np.int64]) -> pl.DataFrame:
+    """Return what is kept of the refused rows at these places of the batch, as `REFUSED_SCHEMA` says."""
+    names = [pl.when(pl.Series(mask[at])).then(pl.lit(name)) for name, mask in masks.items()]
     return pl.select(
-        row_number=pl.Series(np.flatnonzero(refused) + rows.first_row, dtype=pl.Int64),
+        row_number=pl.Series(at + rows.first_row, dtype=pl.Int64),
         rules=pl.concat_list(names).list.drop_nulls(),
-        key=as_key(rows.frame.select(rows.contract.key).filter(at)),
-        values=as_json(rows.original.filter(at)),
+        key=as_key(rows.frame.select(rows.contract.key)[at]),
+        values=as_json(rows.original[at]),
     )
 
 

@@ -320,7 +320,9 @@ def ingest_inputs(
                 remove_vanished=remove_vanished,
             ),
         )
-        for table, mine, told in by_table(root, inputs, tables=tables, dataset_types=dataset_types)
+        for table, mine, told in by_table(
+            root, inputs, settings, listed=roots, tables=tables, dataset_types=dataset_types
+        )
     ]
 
 
@@ -333,9 +335,19 @@ def attempted(table: str, ingest: Callable[[], IngestReport]) -> IngestReport:
 
 
 def by_table(
-    root: Root, inputs: Iterable[Input], *, tables: Collection[str] | None = None, dataset_types: Collection[str] = ()
+    root: Root,
+    inputs: Collection[Input],
+    settings: Settings,
+    *,
+    listed: Sequence[str] = (),
+    tables: Collection[str] | None = None,
+    dataset_types: Collection[str] = (),
 ) -> list[tuple[str, list[Input], str | None]]:
-    """Return (table, its inputs, the dataset type that was told) in dependency order."""
+    """Return (table, its inputs, the dataset type that was told) in dependency order.
+
+    A table that was fed from below the roots `listed` and of which nothing is left there is among them, without inputs:
+    all of its inputs have vanished. Where nothing at all was found, that says nothing of any table.
+    """
     known = root.contracts.dataset_types
     told: dict[str, str] = {}
     for name in dataset_types:
@@ -347,6 +359,8 @@ def by_table(
     for item in inputs:
         if item.dataset_type is not None and item.dataset_type in known:
             groups[known[item.dataset_type][0].table].append(item)
+    if inputs:
+        groups |= {table: [] for table in ledger.fed_from(root.uri, listed, settings) - groups.keys()}
     wanted = set(groups) if tables is None else set(groups) & set(tables)
     if told:
         wanted &= set(told)

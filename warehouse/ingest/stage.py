@@ -7,11 +7,8 @@ that is refused stops itself alone: its rows are let go, its entry says why.
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,6 +21,7 @@ from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, TRACT, Contract
 from warehouse.errors import ContractError, InputError, QualityError, StorageError
 from warehouse.ingest import quality
+from warehouse.ingest.aside import Aside
 from warehouse.ingest.assign import assign
 from warehouse.ingest.conform import ColumnPlan, conform, keys_only, plan_columns, units_of
 from warehouse.ingest.gather import write_piece
@@ -35,7 +33,7 @@ from warehouse.ingest.rules import Doubles
 from warehouse.lake import layout, staged
 from warehouse.lake.delta import StagedFile
 from warehouse.lake.events import Event, OnEvent, ignore
-from warehouse.lake.ledger import QUARANTINED_ROWS, Entry
+from warehouse.lake.ledger import Entry
 from warehouse.readers import reader_for
 from warehouse.readers.reader import OpenedInput
 
@@ -44,6 +42,8 @@ from warehouse.readers.reader import OpenedInput
 COPIES = 5
 # Polars, pyarrow, delta-rs and Python themselves, before the first row.
 BASELINE = 256 << 20
+# What is set aside is held up to this part of a unit's memory, then written.
+ASIDE_SHARE = 8
 # Fewer rows a unit than this cost more in small files than they save in memory.
 LEAST = 16 << 20
 
@@ -130,11 +130,11 @@ def stage(job: Job, unit: StageUnit, settings: Settings, on_event: OnEvent = ign
         on_event(Event("resumed", job.table, unit.label, inputs=len(unit.inputs), bytes=_size(unit)))
         return uri
     shelf = _Shelf(job, unit, settings)
-    entries, refused = [], []
+    aside = Aside(job, settings, unit.memory // ASIDE_SHARE)
+    entries = []
     for planned in unit.inputs:
-        entry, rows = _stage_input(job, planned, shelf, settings)
+        entry = _stage_input(job, planned, shelf, aside, settings)
         entries.append(entry)
-        refused.append(rows)
         on_event(
             Event(
                 "staging",
@@ -150,7 +150,7 @@ def stage(job: Job, unit: StageUnit, settings: Settings, on_event: OnEvent = ign
         files=tuple(files),
         pieces=tuple(pieces),
         entries=tuple(entries),
-        quarantine=_write_refused(job, pl.concat(refused), settings),
+        quarantine=aside.finish(),
         discard=tuple(shelf.discard),
     )
     return write_staged(uri, record, settings)
@@ -158,16 +158,6 @@ def stage(job: Job, unit: StageUnit, settings: Settings, on_event: OnEvent = ign
 
 def _size(unit: StageUnit) -> int:
     return sum(p.input.size for p in unit.inputs)
-
-
-def _write_refused(job: Job, refused: pl.DataFrame, settings: Settings) -> str | None:
-    if not refused.height:
-        return None
-    uri = storage.join(job.staging_uri, f"{uuid.uuid4().hex}.quarantine.parquet")
-    buffer = io.BytesIO()
-    refused.write_parquet(buffer)
-    storage.write_bytes(uri, buffer.getvalue(), settings)
-    return uri
 
 
 @dataclass
@@ -236,10 +226,10 @@ class _Shelf:
         ]
 
 
-def _stage_input(job: Job, planned: Planned, shelf: _Shelf, settings: Settings) -> tuple[Entry, pl.DataFrame]:
-    """Return what became of one input, and the rows of it that were refused."""
+def _stage_input(job: Job, planned: Planned, shelf: _Shelf, aside: Aside, settings: Settings) -> Entry:
+    """Return what became of one input, having put its good rows on the shelf and its refused ones aside."""
     started = time.monotonic()
-    reading = _Reading(job, planned, settings, shelf.unit.memory)
+    reading = _Reading(job, planned, settings, shelf.unit.memory, aside)
     error: InputError | ContractError | QualityError | StorageError | None = None
     try:
         for good in reading.batches():
@@ -250,9 +240,10 @@ def _stage_input(job: Job, planned: Planned, shelf: _Shelf, settings: Settings) 
             raise
         error = problem
         shelf.drop(planned)
+        aside.put_input(planned, error)
     counts = reading.counts
     committed = 0 if error else counts.rows_committed
-    entry = Entry(
+    return Entry(
         input_id=planned.input_id,
         unit=planned.unit,
         uri=planned.input.uri,
@@ -278,29 +269,11 @@ def _stage_input(job: Job, planned: Planned, shelf: _Shelf, settings: Settings) 
         places=job.places,
         seconds=round(time.monotonic() - started, 3),
     )
-    return entry, _refused_rows(planned, reading.refused, error)
 
 
 def _forbidden(problem: StorageError, planned: Planned) -> bool:
     """Return whether it is this input alone that may not be read: no reason to stop the others, nor to try again."""
     return problem.kind == "permission" and problem.uri == planned.input.uri
-
-
-def _refused_rows(planned: Planned, rows: list[pl.DataFrame], error: Exception | None) -> pl.DataFrame:
-    """Return the quarantine's rows for one input: the refused rows, and one for the input itself if it was refused."""
-    frames = [pl.DataFrame(schema=pl.Schema(QUARANTINED_ROWS)), *rows]
-    if error is not None:
-        kind = getattr(error, "kind", "error")
-        whole = {
-            "input_id": planned.input_id,
-            "uri": planned.input.uri,
-            "row_number": None,
-            "rules": [kind],
-            "key": None,
-            "values": json.dumps({"error": str(error)}),
-        }
-        frames.append(pl.DataFrame([whole], schema=frames[0].schema))
-    return pl.concat(frames)
 
 
 @lru_cache(maxsize=8)
@@ -326,8 +299,8 @@ class _Reading:
     planned: Planned
     settings: Settings
     memory: int
+    aside: Aside
     counts: InputCounts = field(default_factory=InputCounts)
-    refused: list[pl.DataFrame] = field(default_factory=list)
     tracts: set[int] = field(default_factory=set)
     digest: str | None = None
     rows: int = 0
@@ -371,11 +344,7 @@ class _Reading:
             frame, conformed.original, contract, sky, item, first_row=first_row, doubles=doubles, spare=spare
         )
         self.counts += quality.counts_of(columns, conformed, checked)
-        if checked.refused.height:
-            rows = quality.quarantine_rows(
-                checked.refused, table=contract.table, input_id=self.planned.input_id, uri=item.uri
-            )
-            self.refused.append(rows.drop("table"))
+        self.aside.put(self.planned, checked)
         good = checked.good.with_columns(pl.lit(self.planned.input_id, dtype=pl.Int64).alias(INPUT_ID))
         if contract.partitioned:
             self.tracts.update(good.get_column(TRACT).unique())

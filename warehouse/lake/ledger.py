@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -22,11 +22,16 @@ import pyarrow as pa
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.errors import ConflictError, NotFoundError
+from warehouse.faults import translated
 from warehouse.lake import delta, staged
 
 LEDGER = "Ledger"
 QUARANTINE = "Quarantine"
 COMMITS = "_commits"
+# So many commits with nothing to record are read again rather than marked as read: a mark costs a commit of its own.
+UNMARKED = 8
+# What of a commit's rows that were set aside goes into one file.
+PART_BYTES = 32 << 20
 
 Status = Literal["committed", "refused", "removed"]
 
@@ -136,7 +141,7 @@ def frame_entries(frame: pl.DataFrame) -> list[Entry]:
 
 
 def write_record(
-    table_uri: str, commit_id: str, entries: Sequence[Entry], refused: pl.DataFrame | None, settings: Settings
+    table_uri: str, commit_id: str, entries: Sequence[Entry], refused: Iterable[pl.DataFrame], settings: Settings
 ) -> dict[str, Any]:
     """Write a commit's record files beside the table, before the commit, and return the metadata that names them.
 
@@ -154,11 +159,25 @@ def write_record(
             for e in entries
         ],
     }
-    if refused is not None and refused.height:
-        name = f"{COMMITS}/{commit_id}.quarantine.parquet"
-        storage.write_bytes(storage.join(table_uri, name), _parquet(refused), settings)
-        metadata["quarantine"] = name
+    for number, part in enumerate(_parts(refused)):
+        name = f"{COMMITS}/{commit_id}.quarantine-{number}.parquet"
+        storage.write_bytes(storage.join(table_uri, name), _parquet(part), settings)
+        metadata.setdefault("quarantine", []).append(name)
     return metadata
+
+
+def _parts(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield the same rows in frames of about `PART_BYTES`: one a file, and only one in memory."""
+    held: list[pl.DataFrame] = []
+    size = 0
+    for frame in frames:
+        held.append(frame)
+        size += int(frame.estimated_size())
+        if size > PART_BYTES:
+            yield pl.concat(held)
+            held, size = [], 0
+    if held:
+        yield pl.concat(held)
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:
@@ -210,33 +229,37 @@ def _record(root: str, table: str, name: str, newest: int, settings: Settings) -
     since = base.mark(mark)
     if since >= newest:
         return
-    frames = list(_frames(root, table, name, since, newest, settings))
     schema = LEDGER_SCHEMA if name == LEDGER else QUARANTINE_SCHEMA
-    add = []
-    if frames:
-        in_file = schema.remove(schema.get_field_index("table"))
-        frame = pl.concat(frames).select(in_file.names)
-        add.append(
-            staged.write(frame, uri, settings, schema=in_file, statistics=_STATISTICS, partition={"table": table})
+    in_file = schema.remove(schema.get_field_index("table"))
+    add = [
+        staged.write(
+            part.select(in_file.names),
+            uri,
+            settings,
+            schema=in_file,
+            statistics=_STATISTICS,
+            partition={"table": table},
         )
-    delta.commit(base, uuid.uuid4().hex, settings, add=add, marks={mark: newest})
+        for part in _parts(_frames(root, table, name, since, newest, settings))
+    ]
+    if add or newest - since > UNMARKED:
+        delta.commit(base, uuid.uuid4().hex, settings, add=add, marks={mark: newest})
 
 
 def _frames(root: str, table: str, name: str, since: int, newest: int, settings: Settings) -> Iterator[pl.DataFrame]:
     table_uri = storage.join(root, table)
     for entry in delta.commits(table_uri, settings, since=since, until=newest):
-        record = entry.metadata.get("record" if name == LEDGER else "quarantine")
-        if record is None:
-            continue
-        frame = pl.read_parquet(storage.read_bytes(storage.join(table_uri, record), settings))
-        frame = frame.with_columns(version=pl.lit(entry.version, dtype=pl.Int64))
-        if name == LEDGER:
-            frame = frame.with_columns(
-                commit_id=pl.lit(entry.metadata["commit_id"]),
-                run_id=pl.lit(entry.metadata.get("run_id"), dtype=pl.String),
-                committed_at=pl.lit(entry.timestamp).dt.cast_time_unit("us"),
-            )
-        yield frame
+        records = [entry.metadata["record"]] if "record" in entry.metadata else []
+        for record in records if name == LEDGER else entry.metadata.get("quarantine", ()):
+            frame = pl.read_parquet(storage.read_bytes(storage.join(table_uri, record), settings))
+            frame = frame.with_columns(version=pl.lit(entry.version, dtype=pl.Int64))
+            if name == LEDGER:
+                frame = frame.with_columns(
+                    commit_id=pl.lit(entry.metadata["commit_id"]),
+                    run_id=pl.lit(entry.metadata.get("run_id"), dtype=pl.String),
+                    committed_at=pl.lit(entry.timestamp).dt.cast_time_unit("us"),
+                )
+            yield frame
 
 
 def read(root: str, name: str, table: str | None, settings: Settings) -> pl.DataFrame:
@@ -250,19 +273,24 @@ def read(root: str, name: str, table: str | None, settings: Settings) -> pl.Data
         return empty
     if table is not None:
         files = files.filter(pl.col("table") == table)
-    options = storage.polars_options(uri, settings) or None
-    frames = [
-        pl.read_parquet(storage.join(uri, path), storage_options=options, hive_partitioning=False).select(
-            pl.lit(owner).alias("table"), pl.all()
-        )
-        for path, owner in files.select("path", "table").iter_rows()
+    if not files.height:
+        return empty
+    # Not by hive partitions: Polars would take a folder above the table, such as run=5, for one of them.
+    in_file = {column: dtype for column, dtype in empty.schema.items() if column != "table"}
+    parts = [
+        pl.scan_parquet(
+            [storage.join(uri, path) for path in part.get_column("path")],
+            schema=in_file,
+            missing_columns="insert",  # an older version's files may lack a column that has come since
+            glob=False,
+            hive_partitioning=False,
+            storage_options=storage.polars_options(uri, settings) or None,
+            credential_provider=None,
+        ).select(pl.lit(owner).alias("table"), *in_file)
+        for (owner,), part in files.group_by("table", maintain_order=True)
     ]
-    # An older version's files may lack a column that has come since.
-    return (
-        pl.concat([empty, *frames], how="diagonal_relaxed")
-        .select(empty.columns)
-        .sort("table", "version", "input_id", maintain_order=True)
-    )
+    with translated(uri, "reading"):
+        return pl.concat(parts).sort("table", "version", "input_id", maintain_order=True).collect()
 
 
 def latest(root: str, table: str, settings: Settings) -> pl.DataFrame:
@@ -274,6 +302,15 @@ def latest(root: str, table: str, settings: Settings) -> pl.DataFrame:
     newest = pl.col("version").max().over("input_id")
     standing = pl.col("version").filter(pl.col("status") != "refused").max().over("input_id")
     return rows.filter((pl.col("version") == newest) | (pl.col("version") == standing))
+
+
+def fed_from(root: str, folders: Sequence[str], settings: Settings) -> set[str]:
+    """Return the tables that hold rows of inputs, or refused inputs, from below any of `folders`."""
+    if not folders:
+        return set()
+    newest = read(root, LEDGER, None, settings).group_by("table", "input_id", maintain_order=True).last()
+    there = newest.filter(pl.col("status") != "removed").select("table", "uri").unique().iter_rows()
+    return {table for table, uri in there if storage.is_below(uri, folders)}
 
 
 def quarantined(root: str, table: str | None, settings: Settings) -> pl.DataFrame:

@@ -283,7 +283,7 @@ def _commit(root: Root, plan: _Plan, records: Sequence[Staged], settings: Settin
     entries = [*(_entry(tract, record) for tract, record in good.items()), *(_entry(tract, None) for tract in gone)]
     entries += [entry.removed() for entry in plan.replaced]
     commit_id = uuid.uuid4().hex
-    metadata = ledger.write_record(plan.base.uri, commit_id, entries, None, settings)
+    metadata = ledger.write_record(plan.base.uri, commit_id, entries, (), settings)
     note = {"versions": plan.versions, "how": asdict(plan.how), "failed": failed}
     version = delta.commit(
         plan.base,
