@@ -175,12 +175,25 @@ def acid(tree: str, out: str) -> Said:
     return said | counted(f"{out}/dataset/**/Npix=*.parquet")
 
 
-def simulate(out: str, **arguments: Any) -> Said:  # noqa: ANN401 - those of warehouse.simulate
+def set_aside(tree: str, out: str, table: str, memory: str) -> Said:
+    """Ingest inputs all of whose rows break a rule, which is allowed: every row goes into the quarantine."""
+    from warehouse import Warehouse
+    from warehouse.config import Settings
+
+    warehouse = Warehouse.create(out, settings=Settings(memory=memory, max_quarantined_share=1.0))
+    with clock() as said:
+        report = warehouse.ingest(table, tree)
+    assert report.rows_quarantined == report.rows_read
+    return said | counted(f"{out}/Quarantine/table={table}/*.parquet")
+
+
+def simulate(out: str, memory: str | None = None, **arguments: Any) -> Said:  # noqa: ANN401 - those of warehouse.simulate
     """Write the inputs of a benchmark."""
+    from warehouse.config import Settings
     from warehouse.simulate.simulation import simulate as write
 
     with clock() as said:
-        write(out, **arguments)
+        write(out, settings=Settings(**({"memory": memory} if memory else {})), **arguments)
     return said | counted(f"{out}/**/*.parq")
 
 
@@ -204,8 +217,8 @@ def placed(tree: str, out: str) -> Said:
     return said | counted(f"{out}/*.parq")
 
 
-def one_row_group(tree: str, out: str, gigabytes: float) -> Said:
-    """Write a tract's worth of rows of one table as one file with one row group.
+def one_row_group(tree: str, out: str, gigabytes: float, north_deg: float = 0.0) -> Said:
+    """Write a tract's worth of rows of one table as one file with one row group, `north_deg` off their places.
 
     The rows are the inputs' own, over and over, under keys of their own; memory holds them once.
     """
@@ -216,6 +229,8 @@ def one_row_group(tree: str, out: str, gigabytes: float) -> Said:
     tables = [pq.read_table(path) for path in files_of(tree)]
     names, key = tables[0].column_names, "objectId"
     rows = pa.concat_tables([table.select(names) for table in tables])
+    dec = names.index("coord_dec")
+    rows = rows.set_column(dec, "coord_dec", pc.add(rows.column(dec), north_deg))
     at = names.index(key)
     times = max(1, round(gigabytes * 1e9 / rows.nbytes))
     copies = [rows.set_column(at, key, pc.add(rows.column(key), copy * 10_000_000)) for copy in range(times)]
@@ -230,7 +245,9 @@ def one_row_group(tree: str, out: str, gigabytes: float) -> Said:
     return said | counted(str(path))
 
 
-CONTENDERS = {do.__name__: do for do in (ours, floor, naive, duckdb, hats, acid, simulate, placed, one_row_group)}
+CONTENDERS = {
+    do.__name__: do for do in (ours, floor, naive, duckdb, hats, acid, set_aside, simulate, placed, one_row_group)
+}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ TITLES = {
     "positions": "Positions to tract and patch",
     "ingest": "Ingest",
     "prefect": "The same ingest as a Prefect flow",
-    "memory": "One row group of 4 GB, under a limit that kills",
+    "memory": "Memory, under a limit that kills",
     "fits": "FITS tables to frames",
     "match": "The match of a tract",
     "truth": "Truth tables",

@@ -1,6 +1,6 @@
 """Truth against measurement: the photo-z cone, the whole join and its refresh, against peers on the same files.
 
-    python benchmarks/truth.py [--tracts 40] [--rounds 3]
+    make bench ARGS="truth --tracts 8 --rounds 1"
 
 Forty tracts of four patches as full as those of DP0.2: four million truth rows, two million objects. The cone is a
 tract's: the peers join three tables for it, ours reads the join. DuckDB's whole join is unsorted and has no commit. The
@@ -46,9 +46,9 @@ def prepared(tracts: int) -> str:
     return str(place)
 
 
-def compare(tracts: int, rounds: int) -> dict[str, list[Said]]:
-    """Return the timings of each comparison, ours first."""
-    found = {"whole": whole(prepared(tracts), rounds)}
+def compare(tracts: int, rounds: int) -> dict[str, list[measure.Timing]]:
+    """Return the timings of each comparison; the first of each is what the others are held against."""
+    found = {"the whole join, written": whole(prepared(tracts), rounds)}
     measure.say("the photo-z cone")
     question = {"warehouse": prepared(tracts), "cone": [*centre(FIRST_TRACT + tracts // 2), CONE_RADIUS_DEG]}
     cones = {
@@ -57,9 +57,9 @@ def compare(tracts: int, rounds: int) -> dict[str, list[Said]]:
         "DuckDB": partial(contender, "cone_duckdb", **question),
     }
     expected = cones["tractlake"]()["rows"]
-    found["cone"] = measure.side_by_side(cones, dict.fromkeys(cones, rounds), expected_rows=expected)
-    found["refresh"] = refresh(prepared(TWENTY), rounds)
-    return {name: [timing.record() for timing in timings] for name, timings in found.items()}
+    found["the photo-z cone"] = measure.side_by_side(cones, dict.fromkeys(cones, rounds), expected_rows=expected)
+    found["twenty tracts"] = refresh(prepared(TWENTY), rounds)
+    return found
 
 
 def whole(warehouse: str, rounds: int) -> list[measure.Timing]:
@@ -93,41 +93,20 @@ def centre(tract: int) -> tuple[float, float]:
     return float(ra[0]), float(dec[0])
 
 
-def ratios(found: dict[str, list[Said]]) -> Said:
-    """Return what the figures come to: our cone and whole join against the best peer, the refresh against the whole."""
-
-    def best(timings: Sequence[Said]) -> float:
-        return min(t["median_s"] for t in timings[1:] if t["median_s"] is not None)
-
-    cone, join, upkeep = found["cone"], found["whole"], found["refresh"]
-    return {
-        "cone_times_faster": measure.rounded(best(cone) / cone[0]["median_s"]),
-        "whole_times_duckdb": measure.rounded(join[0]["median_s"] / join[1]["median_s"]),
-        "whole_memory_of_duckdb": measure.rounded(join[0]["peak_mb"] / join[1]["peak_mb"]),
-        "refresh_of_whole": measure.rounded(upkeep[1]["median_s"] / upkeep[0]["median_s"]),
-        "nothing_to_do_s": upkeep[2]["median_s"],
-    }
-
-
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> list[Said]:
+    """Return a row a comparison and contender, each with its time as a multiple of the comparison's first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracts", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--save", action="store_true", help="keep the results under benchmarks/results")
-    arguments = parser.parse_args()
-    on = measure.machine()
-    found = compare(arguments.tracts, arguments.rounds)
-    for name, timings in found.items():
-        rows = [
-            (t["name"], t["median_s"], t.get("cpu_s"), t.get("peak_mb"), t.get("rows"), t.get("error", ""))
-            for t in timings
-        ]
-        print(f"\n{name}\n\n" + measure.table(("", "median s", "CPU s", "peak MB", "rows", ""), rows))
-    print("\n" + json.dumps(ratios(found)))
-    if arguments.save:
-        command = f"python benchmarks/truth.py --tracts {arguments.tracts} --rounds {arguments.rounds}"
-        measure.save("truth", command, {"timings": found, "ratios": ratios(found)}, on=on)
+    chosen = parser.parse_args(list(arguments))
+    rows = []
+    for comparison, timings in compare(chosen.tracts, chosen.rounds).items():
+        first = timings[0].median
+        for timing in timings:
+            ratio = measure.rounded(timing.median / first) if timing.median and first else None
+            rows.append({"comparison": comparison, **timing.record(), "x_first": ratio})
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(main(sys.argv[1:]), indent=1))

@@ -12,7 +12,9 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+import xxhash
 
 from warehouse.config import Settings
 from warehouse.errors import InputError, QueryError, StorageError, WarehouseError
@@ -96,7 +100,7 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))])
 
 
-def is_below(uri: str, roots: Iterable[str]) -> bool:
+def is_below(uri: str, roots: Collection[str]) -> bool:
     """Return whether `uri` is one of `roots`, or lies in one of them."""
     return any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in roots)
 
@@ -325,10 +329,9 @@ def delete(uris: str | Iterable[str], settings: Settings) -> None:
     """Delete one file or several; a file that is gone already is well."""
     wanted = [uris] if isinstance(uris, str) else list(uris)
     on_s3 = [uri for uri in wanted if scheme(uri) == "s3"]
-    for uri in wanted:
-        if scheme(uri) != "s3":
-            with translated(uri, "deleting"):
-                Path(absolute(uri)).unlink(missing_ok=True)
+    local = [uri for uri in wanted if scheme(uri) != "s3"]
+    with ThreadPoolExecutor() as threads:  # the pages of a large file are given back as it goes, one by one
+        deque(threads.map(_unlink, local), maxlen=0)
     if on_s3:
         fs, _ = filesystem(on_s3[0], settings)
         with translated(on_s3[0], "deleting"):
@@ -336,11 +339,20 @@ def delete(uris: str | Iterable[str], settings: Settings) -> None:
 
 
 def digest(uri: str, settings: Settings) -> str:
-    """Return what identifies the content of the file `uri`: its SHA-256 on a local disk, the ETag on S3."""
+    """Return what identifies the content of the file `uri`: its XXH3 of 128 bits on a local disk, the ETag on S3.
+
+    It tells whether a file has changed, and guards against nobody who means ill: so speed decides (SHA-256 took a
+    sixth of an ingest's processor time).
+    """
     if scheme(uri) == "s3":
         return stamp(uri, settings)[1]
     with translated(uri, "reading"), Path(absolute(uri)).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest()
+
+
+def _unlink(uri: str) -> None:
+    with translated(uri, "deleting"):
+        Path(absolute(uri)).unlink(missing_ok=True)
 
 
 def listing(uri: str, settings: Settings, pattern: str | None = None) -> list[Listed]:

@@ -274,8 +274,7 @@ def commits(uri: str, settings: Settings, *, since: int = -1, until: int | None 
 
     Versions whose log file has been cleaned away are passed over: what they said has been recorded long before.
     """
-    newest = snapshot(uri, settings).version
-    last = newest if until is None else min(until, newest)
+    last = snapshot(uri, settings).version if until is None else until
     for version in range(since + 1, last + 1):
         try:
             text = storage.read_bytes(storage.join(uri, "_delta_log", f"{version:020d}.json"), settings)
