@@ -52,6 +52,8 @@ def simulated(memory: str, limit: int, scale: float) -> Said:
 def forced(memory: str, limit: int, _: float) -> Said:
     """Ingest what `simulated` has left."""
     tree, out = measure.WORK / "out" / "memory-forced", measure.fresh("memory")
+    if not tree.exists():
+        raise measure.FailedError("nothing was simulated")
     return call("ours", {"tree": str(tree), "out": str(out), "table": "ForcedSource", "memory": memory}, limit=limit)
 
 
@@ -82,6 +84,7 @@ def main(arguments: Sequence[str] = ()) -> list[dict[str, Any]]:
             result |= {"seconds": measure.rounded(said["seconds"]), "peak_mb": round(said["megabytes"])}
         except (measure.FailedError, measure.SlowError) as error:
             result["error"] = str(error)
+            measure.remove(measure.WORK / "out" / "memory-forced")
         measure.say(f"  {result}")
         results.append(result)
     for name in ("memory", "memory-forced"):

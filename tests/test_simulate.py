@@ -16,6 +16,7 @@ from warehouse.config import Settings
 from warehouse.errors import NotFoundError, QueryError
 from warehouse.simulate import DATASET_TYPES, RUN, simulate
 from warehouse.simulate.observing import detector_name, nearest_detectors
+from warehouse.simulate.simulation import threads
 from warehouse.simulate.tree import butler_path
 from warehouse.sky import skymap
 
@@ -522,3 +523,9 @@ def test_unknown_names_are_told_with_near_misses(tmp_path):
     with pytest.raises(NotFoundError, match="Object"):
         simulate(str(tmp_path), tables=["object"])
     assert not list(Path(tmp_path).iterdir())
+
+
+@pytest.mark.parametrize(("memory", "expected"), [("512MiB", 1), ("2GiB", 2), ("16GiB", 8)])
+def test_no_more_files_are_written_at_once_than_the_memory_has_room_for(memory, expected):
+    # As measured with as many objects: 0.55 GB for the sky, up to 0.55 GB a thread.
+    assert threads(Settings(memory=memory, workers=8), objects=900_000, row_group_bytes=128 << 20) == expected

@@ -30,6 +30,12 @@ RUN = "2.2i/runs/DP0.2/simulated/20240101T000000Z"
 TRUTH_RUN = "2.2i/truth_summary"
 MAX_RADIUS_DEG = 30.0
 
+# Python and the libraries; what is kept of each object that is asked for; and a row group's worth of the pieces that it
+# is made of, what these are made from, its encoding, and what the allocator keeps for the next.
+BASELINE = 256 << 20
+OBJECT_BYTES = 500
+COPIES = 4
+
 OnFile = Callable[[str, int, int], None]
 
 
@@ -146,7 +152,7 @@ def simulate(
     work = [(name, file) for name in names for file in FILES[name](scope) if _within(file.data_id, only)]
     write = partial(_write, out, run, seed, settings, row_group_bytes)
     written = []
-    with ThreadPoolExecutor(settings.workers) as pool:
+    with ThreadPoolExecutor(threads(settings, objects, row_group_bytes)) as pool:
         for name, path, rows, size in pool.map(write, work):
             if path is None:
                 continue
@@ -154,6 +160,12 @@ def simulate(
             if on_file is not None:
                 on_file(name, rows, size)
     return _report(out, sky, names, written)
+
+
+def threads(settings: Settings, objects: int, row_group_bytes: int) -> int:
+    """Return how many files are written at once: one a worker, as far as the memory goes."""
+    room = settings.memory - BASELINE - OBJECT_BYTES * objects
+    return max(1, min(settings.workers, room // (COPIES * row_group_bytes)))
 
 
 def _check(**values: float) -> None:
