@@ -97,7 +97,18 @@ def finite(values: pl.Series) -> pl.Series:
         return values
     buffers = [pa.py_buffer(np.packbits(valid, bitorder="little")), pa.py_buffer(numbers)]
     arrow = pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), buffers, null_count=nulls)
-    return pl.Series(values.name, arrow)
+    return pl.Series(_Exported(arrow)).alias(values.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exported:
+    """An array behind Arrow's C interface: of pyarrow's own, Polars would load pyarrow.compute first, 26 ms."""
+
+    array: pa.Array
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        exported: tuple[object, object] = self.array.__arrow_c_array__(requested_schema)
+        return exported
 
 
 def _element(dtype: pl.List | pl.Array) -> pl.DataType:

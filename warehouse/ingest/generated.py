@@ -45,7 +45,7 @@ def write_coadd_patches(
             version = _commit(root, base, missing, settings, run_id or uuid.uuid4().hex)
         except ConflictError:
             continue
-        ledger.catch_up(root.uri, COADD_PATCHES, settings)
+        ledger.catch_up(root.uri, COADD_PATCHES, settings, newest=version)
         return version
     raise ConflictError(f"{settings.commit_attempts} attempts to commit were overtaken", table=COADD_PATCHES)
 

@@ -149,14 +149,18 @@ def plan_table(
     retry: Collection[int] = (),
     remove_vanished: bool = False,
     ordered: bool = False,
+    base: delta.Snapshot | None = None,
 ) -> Plan:
-    """Return what an ingest of `inputs` would do; the ledger is brought up to date first, nothing else is written."""
+    """Return what an ingest of `inputs` would do; the ledger is brought up to date first, nothing else is written.
+
+    `base`: the table as it has just been opened.
+    """
     contract = root.contract(table)
     places = _places(root, contract, settings)
     entries: list[Entry] = []
     version = -1
-    if delta.exists(root.table_uri(table), settings):
-        version = ledger.catch_up(root.uri, table, settings)
+    if base is not None or delta.exists(root.table_uri(table), settings):
+        version = ledger.catch_up(root.uri, table, settings, newest=None if base is None else base.version)
         entries = ledger.frame_entries(ledger.latest(root.uri, table, settings))
     again = {*retry, *(i for i, e in {e.input_id: e for e in entries}.items() if e.rules.keys() & UNREAD)}
     found = planning.plan(
@@ -231,6 +235,7 @@ def ingest_table(
             retry=retry,
             remove_vanished=remove_vanished,
             ordered=ordered,
+            base=base,
         )
         on_event(Event("planned", table, plan.told(), inputs=len(plan.work), bytes=plan.total_bytes))
         if plan.nothing_new:
@@ -247,7 +252,7 @@ def ingest_table(
             if delta.snapshot(base.uri, settings).version == base.version:
                 raise
             continue  # a racing run that finished first has cleared away what both had staged
-        ledger.catch_up(root.uri, table, settings)
+        ledger.catch_up(root.uri, table, settings, newest=done.version)
         _cover(root, base, done.entries, settings, run_id)
         on_event(Event("recorded", table))
         seconds = time.monotonic() - started

@@ -203,13 +203,13 @@ def create(root: str, settings: Settings) -> None:
         )
 
 
-def catch_up(root: str, table: str, settings: Settings) -> int:
-    """Bring ledger and quarantine up to the newest version of `table`; return that version.
+def catch_up(root: str, table: str, settings: Settings, *, newest: int | None = None) -> int:
+    """Bring ledger and quarantine up to the newest version of `table`, where `newest` does not say which; return it.
 
     Safe to call at any time, by several at once, and after any crash.
     """
-    table_uri = storage.join(root, table)
-    newest = delta.snapshot(table_uri, settings).version
+    if newest is None:
+        newest = delta.snapshot(storage.join(root, table), settings).version
     for name in (QUARANTINE, LEDGER):  # the ledger last: where it tells of rows set aside, they can be seen
         for _ in range(settings.commit_attempts):
             try:
