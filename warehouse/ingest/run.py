@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -69,6 +69,9 @@ class Threads:
         with threads as pool, stoppable(on_event) as watch:
             futures = [pool.submit(work, item, watch) for item in items]
             try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()  # the first failure ends it, whichever unit it is of
                 return [future.result() for future in futures]
             except BaseException:  # an interrupt, too, must not wait for work that has not begun
                 for future in futures:

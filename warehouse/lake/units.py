@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,6 +20,9 @@ from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT, Contract
 from warehouse.lake import staged
 from warehouse.lake.delta import Snapshot, StagedFile
+
+# A file's rows as they were, those that stay, and the writer's pages.
+COPIES = 3
 
 _RUN_TIME = re.compile(r"\d{8}T\d{6}Z")
 
@@ -42,23 +48,31 @@ def without(
     """
     if not gone:
         return [], []
-    rewritten, obsolete = [], []
-    for row in _candidates(base, gone).iter_rows(named=True):
-        uri = storage.join(base.uri, row["path"])
-        options = storage.polars_options(uri, settings) or None
-        ids = pl.read_parquet(uri, columns=[INPUT_ID], storage_options=options, hive_partitioning=False)
-        keep = ids.select(~pl.col(INPUT_ID).is_in(list(gone))).to_series()
-        if keep.all():
-            continue
-        obsolete.append(row["path"])
-        if keep.any():
-            frame = pl.read_parquet(uri, storage_options=options, hive_partitioning=False).filter(keep)
-            rewritten.append(
-                staged.write_rows(
-                    frame, contract, base.uri, settings, (row[TRACT], row[PATCH]) if contract.partitioned else ()
-                )
-            )
-    return rewritten, obsolete
+    candidates = _candidates(base, gone)
+    largest = max(candidates.get_column("num_records"), default=1)
+    held = COPIES * contract.row_bytes * max(1, largest)
+    at_once = max(1, min(settings.workers, settings.memory // held))
+    with ThreadPoolExecutor(at_once) as threads:
+        work = partial(_rest, contract, base, [*gone], settings)
+        done = [found for found in threads.map(work, candidates.iter_rows(named=True)) if found is not None]
+    return [file for _, file in done if file is not None], [path for path, _ in done]
+
+
+def _rest(
+    contract: Contract, base: Snapshot, gone: Sequence[int], settings: Settings, row: Mapping[str, Any]
+) -> tuple[str, StagedFile | None] | None:
+    """Return the path of a file that holds rows of `gone` and what is staged in its place; None where it holds none."""
+    uri = storage.join(base.uri, row["path"])
+    options = storage.polars_options(uri, settings) or None
+    ids = pl.read_parquet(uri, columns=[INPUT_ID], storage_options=options, hive_partitioning=False)
+    keep = ids.select(~pl.col(INPUT_ID).is_in(gone)).to_series()
+    if keep.all():
+        return None
+    if not keep.any():
+        return row["path"], None
+    frame = pl.read_parquet(uri, storage_options=options, hive_partitioning=False).filter(keep)
+    partition = (row[TRACT], row[PATCH]) if contract.partitioned else ()
+    return row["path"], staged.write_rows(frame, contract, base.uri, settings, partition)
 
 
 def _candidates(base: Snapshot, gone: Mapping[int, Sequence[int]]) -> pl.DataFrame:
