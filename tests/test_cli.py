@@ -17,7 +17,7 @@ import pytest
 from astropy.table import Table
 
 from flows import cli, display
-from support import skies
+from support import content, skies
 from warehouse import Cone, Warehouse, errors
 from warehouse.config import Settings
 from warehouse.simulate.damage import KINDS
@@ -291,6 +291,28 @@ def test_refused_inputs_are_named_kept_out_and_taken_up_again(run, tree, tmp_pat
     code, out, _ = run("quarantine", "--retry", "-w", warehouse)
     assert code == 0
     assert "nothing is set aside" in run("quarantine", "-w", warehouse)[1]
+
+
+def test_a_table_that_contradicts_its_inputs_stops_itself_alone(run, tree, tmp_path):
+    """Source is fed by visits, and ForcedSource, which comes after it, has never been loaded."""
+    warehouse = tmp_path / "warehouse"
+    ingest = ("ingest", "--direct", "-w", warehouse)
+    assert run(*ingest, "--dataset-type", "sourceTable_visit", tree)[0] == 0
+    wh = Warehouse.open(str(warehouse))
+    held = content.fingerprint(wh, "Source")
+    other = skies.make(tmp_path / "other", ["sourceTable", "forcedSourceTable"], objects=100, visits=2)
+    code, out, _ = run(*ingest, other)
+    assert code == errors.ContractError.exit_code
+    assert "Source: nothing was ingested: the table is fed by sourceTable_visit" in out
+    assert content.fingerprint(wh, "Source") == held
+    forced = [path for path in other.rglob("*.parq") if "/forcedSourceTable/" in str(path)]
+    assert content.same(wh, "ForcedSource", content.delivered(wh, "ForcedSource", forced))
+    code, out, _ = run(*ingest, "--json", other)
+    assert code == errors.ContractError.exit_code
+    assert [(s["table"], s["nothing_new"], bool(s["error"])) for s in json.loads(out)] == [
+        ("Source", False, True),
+        ("ForcedSource", True, False),
+    ]
 
 
 def test_a_mistyped_input_leaves_no_warehouse_behind(run, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from support import content, skies
 from warehouse import Warehouse
 from warehouse.errors import ContractError, NotFoundError
-from warehouse.ingest import commit, stage
+from warehouse.ingest import commit, run, stage
 from warehouse.simulate.damage import KINDS
 
 VISITS = "sourceTable_visit"
@@ -310,6 +310,17 @@ def test_an_empty_tree_says_nothing_of_any_table(world):
     with pytest.raises(NotFoundError):
         world.warehouse.ingest_tree(str(world.tree), remove_vanished=True)
     assert content.rows(world.warehouse, "Source").height
+
+
+def test_a_listing_without_an_input_removes_no_tables_rows(world):
+    """Whoever lists by other means than a tree's, too: nothing found is a failed listing's other face."""
+    wh, settings = world.warehouse, world.warehouse.settings
+    wh.ingest_tree(str(world.tree))
+    held = {table: content.fingerprint(wh, table) for table in ("Source", "ForcedSource")}
+    roots = [str(world.tree)]
+    assert run.by_table(wh.root, [], settings, listed=roots) == []
+    assert run.ingest_inputs(wh.root, [], settings, roots=roots, remove_vanished=True) == []
+    assert {table: content.fingerprint(wh, table) for table in held} == held
 
 
 def test_an_input_that_comes_back_is_loaded_again(world):
