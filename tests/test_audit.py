@@ -2,17 +2,20 @@
 
 import os
 import shutil
+import tracemalloc
 import uuid
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from support import content, skies
+from support import content, skies, small_warehouse
 from warehouse import Warehouse
 from warehouse.config import Settings
 from warehouse.errors import NotFoundError
 from warehouse.lake import delta, layout, staged
+from warehouse.lake.audit import _keys, _passes, audit
 
 TYPES = ["objectTable", "forcedSourceTable", "sourceTable_visit", "ccdVisitTable", "visitTable"]
 TABLES = ["Object", "ForcedSource", "Source", "CcdVisit", "Visit"]
@@ -33,6 +36,11 @@ def sound(tmp_path_factory):
 def wh(sound, tmp_path):
     shutil.copytree(sound.uri, tmp_path / "warehouse")
     return Warehouse.open(str(tmp_path / "warehouse"), settings=SETTINGS)
+
+
+@pytest.fixture
+def simulated_wh():
+    return small_warehouse.simulated().open()
 
 
 def add(wh, table, frame, *, tract=None, patch=None):
@@ -100,6 +108,58 @@ def test_a_key_that_stands_in_two_tracts_is_found(wh):
     assert found["Source", "unique key"].wrong == 1
     assert found["Source", "position in its patch"].wrong == 1
     assert f"{other[0]}/{other[1]}" in found["Source", "position in its patch"].example
+
+
+TINY = SETTINGS.model_copy(update={"memory": 5_000})
+
+
+def test_a_memory_that_holds_a_part_of_the_rows_finds_what_a_large_one_does(wh):
+    """Held against a count by Polars alone."""
+    frame, (tract, patch) = some(wh, "ForcedSource")
+    add(wh, "ForcedSource", frame, tract=tract, patch=patch)
+    other = next(place for place in content.live_files(wh, "ForcedSource").values() if place[0] != tract)
+    add(wh, "ForcedSource", frame.head(2), tract=other[0], patch=other[1])
+    ids = pl.int_range(1, frame.height + 1, dtype=pl.Int64)
+    lost = frame.with_columns(forcedSourceId=ids, objectId=ids)
+    add(wh, "ForcedSource", lost, tract=tract, patch=patch)
+    rows = content.rows(wh, "ForcedSource")
+    assert [_passes(delta.snapshot(wh.root.table_uri(t), TINY), TINY) > 2 for t in ("ForcedSource", "Object")] == [
+        True
+    ] * 2
+    found = {f.check: f for f in audit(wh.root, TINY, tables=("ForcedSource",))}
+    seen = [(found[check].looked_at, found[check].wrong) for check in ("unique key", "objectId in Object")]
+    stray = ~rows["objectId"].is_in(content.rows(wh, "Object")["objectId"].implode())
+    repeats = rows.height - rows["forcedSourceId"].n_unique()
+    assert (repeats, stray.sum()) == (5, 3)
+    assert seen == [(rows.height, 5), (rows.height, 3)]
+    whole = {f.check: f for f in wh.audit("ForcedSource")}
+    assert {c: (f.looked_at, f.wrong) for c, f in found.items()} == {
+        c: (f.looked_at, f.wrong) for c, f in whole.items()
+    }
+
+
+def test_rows_that_lie_through_another_are_looked_for_in_every_part_of_its_tract(simulated_wh):
+    (finding,) = [f for f in audit(simulated_wh.root, TINY, tables=("MatchesTruth",)) if "patch of its" in f.check]
+    assert (finding.looked_at, finding.wrong) == (content.rows(simulated_wh, "MatchesTruth").height, 0)
+
+
+def test_keys_are_compared_within_the_memory(tmp_path):
+    rows, memory = 200_000, 4_000_000
+    rng = np.random.default_rng(5)
+    tables = small_warehouse.points(tmp_path, rng.uniform(61, 63, rows), rng.uniform(-38, -36, rows))
+    snapshot = tables.open(small_warehouse.POINTS).snapshot
+    contract = small_warehouse.points_contract()
+
+    def peak(settings):
+        tracemalloc.start()
+        assert sum(seen for seen, _, _ in _keys(contract, snapshot, settings)) == rows
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    large = peak(SETTINGS)  # numpy's alone: what Polars holds is not traced
+    small = peak(SETTINGS.model_copy(update={"memory": memory}))
+    assert small < memory / 4 < large / 1.5
 
 
 def test_rows_of_nobody_are_found(wh):

@@ -1,15 +1,18 @@
 """The audit: what the tables themselves say, held against what the ledger, the contracts and the sky map say.
 
 Nothing is taken from the ledger on trust: rows are counted, keys compared, positions placed again, links followed,
-folders listed. Works a tract at a time, so that its memory does not grow with the table.
+folders listed. Reads a part of a tract at a time, and what has to be compared over a whole table in as many passes as
+its memory asks for, so that neither grows with the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from warehouse import storage
@@ -20,6 +23,15 @@ from warehouse.faults import translated
 from warehouse.lake import delta, ledger, pins
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.root import Root
+
+# Of the memory, one half is for the part of the rows that is read, one for what is compared over the whole table. A
+# value takes its place twice while it is hashed or filtered; a key its hash, a sorted one, and itself where it repeats.
+VALUE_BYTES = 32
+KEY_BYTES = 64
+SEED = 17
+
+# Looked at, wrong, and an example where something is.
+Part = tuple[int, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +70,66 @@ def _audit_table(root: Root, contract: Contract, snapshot: Snapshot, settings: S
         return  # the rows cannot be read as the log has them
     yield from _rows_an_input(root, contract, snapshot, settings)
     if contract.key:
-        yield _keys(contract, snapshot, settings)
+        yield _finding(contract, "unique key", _keys(contract, snapshot, settings))
     if contract.position is not None and contract.assignment in {"declared", "derived"}:
-        yield _places(root, contract, snapshot, settings)
-    if contract.through is not None:
-        yield from _places_through(root, contract, contract.through, snapshot, settings)
+        yield _finding(contract, "position in its patch", _places(root, contract, snapshot, settings))
+    # A table that has not been loaded is nobody's broken link.
+    if (link := contract.through) is not None and (target := _loaded(root, link, settings)) is not None:
+        yield _finding(contract, f"patch of its {link.table} row", _places_through(link, snapshot, target, settings))
     for link in contract.foreign_keys:
-        yield from _links(root, contract, link, snapshot, settings)
+        target = _loaded(root, link, settings)
+        if target is not None and target.files.height:
+            yield _finding(contract, f"{link.column} in {link.table}", _links(link, snapshot, target, settings))
 
 
-def _tracts(
+def _finding(contract: Contract, check: str, parts: Iterable[Part]) -> Finding:
+    """Return what was found in all parts together, with the first example."""
+    looked_at, wrong, example = 0, 0, ""
+    for seen, odd, such_as in parts:
+        looked_at += seen
+        wrong += odd
+        example = example or such_as
+    return Finding(contract.table, check, looked_at, wrong, example)
+
+
+def _loaded(root: Root, link: ForeignKey, settings: Settings) -> Snapshot | None:
+    """Return the table that a link leads to, None where there is none."""
+    try:
+        return delta.snapshot(root.table_uri(link.table), settings)
+    except NotFoundError:
+        return None
+
+
+def _rows(
     snapshot: Snapshot, columns: list[str], settings: Settings, only: int | None = None
 ) -> Iterator[pl.DataFrame]:
-    """Yield the columns of each tract's rows, or of one tract's (of all rows, for a table without tracts)."""
+    """Yield the columns of all rows, or of one tract's: at a time whole files of one tract, within half the memory."""
     files = snapshot.files if only is None else delta.partition_filter(snapshot.files, only)
-    groups = files.partition_by(TRACT) if TRACT in files.columns else [files]
+    most = max(1, settings.memory // (2 * VALUE_BYTES * len(columns)))
+    tract = [TRACT] if TRACT in files.columns else []
+    rows = pl.col("num_records").cum_sum()
+    files = files.with_columns(part=(rows.over(tract) if tract else rows) // most)
     options = storage.polars_options(snapshot.uri, settings) or None
-    for group in groups:
+    for group in files.partition_by(*tract, "part", maintain_order=True):
         uris = [storage.join(snapshot.uri, path) for path in group.get_column("path")]
-        if uris:
-            scan = pl.scan_parquet(uris, storage_options=options, hive_partitioning=True, credential_provider=None)
-            with translated(snapshot.uri, "reading"):
-                rows = scan.select(columns).collect()
-            yield rows
+        scan = pl.scan_parquet(uris, storage_options=options, hive_partitioning=True, credential_provider=None)
+        with translated(snapshot.uri, "reading"):
+            found = scan.select(columns).collect()
+        if found.height:
+            yield found
+
+
+def _passes(snapshot: Snapshot, settings: Settings) -> int:
+    """Return in how many shares a table's keys are compared, each within half the memory."""
+    rows = int(snapshot.files.get_column("num_records").sum())
+    return max(1, math.ceil(2 * KEY_BYTES * rows / settings.memory))
 
 
 def _rows_an_input(root: Root, contract: Contract, snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
     table = contract.table
     rows = ledger.read(root.uri, ledger.LEDGER, table, settings).filter(pl.col("status") != "refused")
     newest = rows.group_by(INPUT_ID, maintain_order=True).last().select(INPUT_ID, "uri", "rows_committed")
-    counted = [frame.group_by(INPUT_ID).len() for frame in _tracts(snapshot, [INPUT_ID], settings)]
+    counted = [frame.group_by(INPUT_ID).len() for frame in _rows(snapshot, [INPUT_ID], settings)]
     empty = pl.DataFrame(schema={INPUT_ID: pl.Int64, "len": pl.UInt32})
     found = pl.concat([empty, *counted], how="vertical_relaxed").group_by(INPUT_ID).agg(pl.col("len").sum())
     both = newest.join(found, on=INPUT_ID, how="full", coalesce=True).with_columns(
@@ -106,86 +148,80 @@ def _rows_an_input(root: Root, contract: Contract, snapshot: Snapshot, settings:
     yield Finding(table, "rows in the log", held, abs(logged - held), f"log {logged}, files {held}")
 
 
-def _keys(contract: Contract, snapshot: Snapshot, settings: Settings) -> Finding:
-    """Count the rows that repeat a key, over the whole table: hashes first, since keys of all tracts must fit."""
+def _keys(contract: Contract, snapshot: Snapshot, settings: Settings) -> Iterator[Part]:
+    """Count the rows that repeat a key, over the whole table, since a row may be doubled in another tract.
+
+    By the keys' hashes first, of each pass those with its remainder; then by the keys of which the hash repeats.
+    """
     key = list(contract.key)
-    hashes = [frame.hash_rows(seed=17).to_numpy() for frame in _tracts(snapshot, key, settings)]
-    every = np.sort(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
-    repeated = np.unique(every[1:][every[1:] == every[:-1]])
-    if not len(repeated):
-        return Finding(contract.table, "unique key", len(every), 0)
-    suspects = [
-        frame.filter(np.isin(frame.hash_rows(seed=17).to_numpy(), repeated))
-        for frame in _tracts(snapshot, key, settings)
-    ]
-    rows = pl.concat(suspects)
-    doubled = rows.filter(rows.is_duplicated())
-    wrong = doubled.height - doubled.n_unique()
-    example = f"{', '.join(key)} = {doubled.row(0)}" if wrong else ""
-    return Finding(contract.table, "unique key", len(every), wrong, example)
+    passes = _passes(snapshot, settings)
+    for number in range(passes):
+        every = np.concatenate([np.zeros(0, np.uint64), *_hashes(snapshot, key, number, passes, settings)])
+        every.sort()
+        repeated = np.unique(every[1:][every[1:] == every[:-1]])
+        if not len(repeated):
+            yield len(every), 0, ""
+            continue
+        suspects = (
+            frame.filter(np.isin(frame.hash_rows(seed=SEED).to_numpy(), repeated))
+            for frame in _rows(snapshot, key, settings)
+        )
+        rows = pl.concat(suspects)
+        doubled = rows.filter(rows.is_duplicated())
+        wrong = doubled.height - doubled.n_unique()
+        yield len(every), wrong, f"{', '.join(key)} = {doubled.row(0)}" if wrong else ""
 
 
-def _places(root: Root, contract: Contract, snapshot: Snapshot, settings: Settings) -> Finding:
+def _hashes(
+    snapshot: Snapshot, key: list[str], number: int, passes: int, settings: Settings
+) -> Iterator[npt.NDArray[np.uint64]]:
+    for frame in _rows(snapshot, key, settings):
+        hashes = frame.hash_rows(seed=SEED).to_numpy()
+        yield hashes if passes == 1 else hashes[hashes % passes == number]
+
+
+def _places(root: Root, contract: Contract, snapshot: Snapshot, settings: Settings) -> Iterator[Part]:
     assert contract.position is not None  # noqa: S101 - the caller asked only for tables with one; this tells mypy
-    looked_at, wrong, example = 0, 0, ""
-    for frame in _tracts(snapshot, [*contract.position, TRACT, PATCH], settings):
+    for frame in _rows(snapshot, [*contract.position, TRACT, PATCH], settings):
         ra, dec, tract, patch = (frame.get_column(name).to_numpy() for name in frame.columns)
         if contract.assignment == "derived":
             found_tract, found_patch = root.sky.find(ra, dec)
             bad = (found_tract != tract) | (found_patch != patch)
         else:
             bad = ~root.sky.in_outer(tract, patch, ra, dec)
-        looked_at += len(bad)
-        wrong += int(bad.sum())
-        if bad.any() and not example:
-            i = int(bad.argmax())
-            example = f"({ra[i]:.6f}, {dec[i]:.6f}) in {tract[i]}/{patch[i]}"
-    return Finding(contract.table, "position in its patch", looked_at, wrong, example)
+        i = int(bad.argmax())
+        example = f"({ra[i]:.6f}, {dec[i]:.6f}) in {tract[i]}/{patch[i]}" if bad[i] else ""
+        yield len(bad), int(bad.sum()), example
 
 
-def _places_through(
-    root: Root, contract: Contract, through: ForeignKey, snapshot: Snapshot, settings: Settings
-) -> Iterator[Finding]:
+def _places_through(through: ForeignKey, snapshot: Snapshot, target: Snapshot, settings: Settings) -> Iterator[Part]:
     """Look for each row in the tract and patch of the row that gave it its place."""
-    try:
-        target = delta.snapshot(root.table_uri(through.table), settings)
-    except NotFoundError:
-        return
-    looked_at, wrong, example = 0, 0, ""
-    for frame in _tracts(snapshot, [through.column, TRACT, PATCH], settings):
-        tract = frame.item(0, TRACT)
-        there = list(_tracts(target, [through.references, TRACT, PATCH], settings, only=tract))
-        on = [through.references, TRACT, PATCH]
-        stray = frame.join(there[0], left_on=frame.columns, right_on=on, how="anti") if there else frame
-        looked_at += frame.height
-        wrong += stray.height
-        if stray.height and not example:
-            value, tract, patch = stray.row(0)
-            example = f"{through.column} = {value} in {tract}/{patch}"
-    yield Finding(contract.table, f"patch of its {through.table} row", looked_at, wrong, example)
+    on = [through.references, TRACT, PATCH]
+    for frame in _rows(snapshot, [through.column, TRACT, PATCH], settings):
+        stray = frame
+        for there in _rows(target, on, settings, only=frame.item(0, TRACT)):
+            stray = stray.join(there, left_on=frame.columns, right_on=on, how="anti")
+        value, tract, patch = stray.row(0) if stray.height else frame.row(0)
+        example = f"{through.column} = {value} in {tract}/{patch}" if stray.height else ""
+        yield frame.height, stray.height, example
 
 
-def _links(
-    root: Root, contract: Contract, link: ForeignKey, snapshot: Snapshot, settings: Settings
-) -> Iterator[Finding]:
-    """Follow a foreign key; a table that has not been loaded is nobody's broken link."""
-    try:
-        target = delta.snapshot(root.table_uri(link.table), settings)
-    except NotFoundError:
-        return
-    if not target.files.height:
-        return
-    known = pl.concat(frame.to_series().unique() for frame in _tracts(target, [link.references], settings)).unique()
-    looked_at, wrong, example = 0, 0, ""
-    for frame in _tracts(snapshot, [link.column], settings):
-        refers = frame.to_series().drop_nulls()
-        refers = refers.filter(~refers.is_in(list(link.none))) if link.none else refers
-        bad = refers.filter(~refers.is_in(known.implode()))
-        looked_at += len(refers)
-        wrong += len(bad)
-        if len(bad) and not example:
-            example = f"{link.column} = {bad[0]}"
-    yield Finding(contract.table, f"{link.column} in {link.table}", looked_at, wrong, example)
+def _links(link: ForeignKey, snapshot: Snapshot, target: Snapshot, settings: Settings) -> Iterator[Part]:
+    """Follow a foreign key, of each pass those with its remainder."""
+    passes = _passes(target, settings)
+    none = pl.Series(link.references, [], pl.Schema(target.schema)[link.references])
+    for number in range(passes):
+        parts = (frame.to_series().unique() for frame in _rows(target, [link.references], settings))
+        known = pl.concat([none, *(_share(part, number, passes) for part in parts)]).unique()
+        for frame in _rows(snapshot, [link.column], settings):
+            refers = _share(frame.to_series().drop_nulls().cast(none.dtype), number, passes)
+            refers = refers.filter(~refers.is_in(list(link.none))) if link.none else refers
+            bad = refers.filter(~refers.is_in(known.implode()))
+            yield len(refers), len(bad), f"{link.column} = {bad[0]}" if len(bad) else ""
+
+
+def _share(values: pl.Series, number: int, passes: int) -> pl.Series:
+    return values if passes == 1 else values.filter(values.hash(seed=SEED) % passes == number)
 
 
 def _files(root: Root, contract: Contract, snapshot: Snapshot, settings: Settings) -> tuple[Finding, Finding]:
