@@ -19,6 +19,7 @@ from warehouse import Warehouse
 from warehouse.errors import InputError, QueryError
 from warehouse.images.registry import ReadHeaders, RegisterReport, read_headers, register
 from warehouse.lake.events import OnEvent, ignore
+from warehouse.readers import refuse_absent
 
 # What could not be used is told file by file, but not a thousand times.
 _SHOWN = 5
@@ -78,6 +79,8 @@ def run(request: Request, *, direct: bool, quiet: bool) -> dict[str, Any]:
     if direct:
         with watched(quiet=quiet) as on_event:
             return perform(request, on_event=on_event)
+    # Before a server is started for it.
+    refuse_absent(request.uris, settings(memory=request.memory, workers=request.workers))
     with api((lambda _: None) if quiet else display.hint) as ready:
         return as_flow(request, ready, quiet=quiet)
 

@@ -26,7 +26,7 @@ from warehouse.ingest.plan import Plan
 from warehouse.ingest.run import IngestReport, Runner
 from warehouse.lake import root as roots
 from warehouse.lake.events import Event, OnEvent, ignore
-from warehouse.readers import Input, Listing
+from warehouse.readers import Input, Listing, refuse_absent
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,15 @@ def _opened(request: Request) -> Warehouse:
         return Warehouse(roots.planned(request.warehouse, request.release), told)
 
 
+def look(request: Request) -> None:
+    """Raise at once what is wrong with a request as far as it can be told without a listing."""
+    opened = _opened(request)
+    if request.table is not None:
+        opened.root.contract(request.table)
+    if request.butler is None:
+        refuse_absent(request.inputs, opened.settings)
+
+
 def plans(request: Request) -> tuple[list[Plan], Sequence[tuple[str, str]]]:
     """Return what an ingest would do, table by table, and the files that are no inputs; nothing is written.
 
@@ -166,6 +175,7 @@ def run(request: Request, *, direct: bool = False, quiet: bool = False) -> list[
     if direct:
         with _watched(quiet=quiet) as on_event:
             return [reporting.summary(report) for report in perform(request, on_event=on_event)]
+    look(request)  # before a server is started for it
     with api((lambda _: None) if quiet else display.hint) as ready:
         return as_flow(request, ready, quiet=quiet)
 

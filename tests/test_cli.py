@@ -214,6 +214,10 @@ def test_a_pin_is_made_read_listed_and_removed(on):
         (("get", "objectTable", "tract=1", "patch=1"), errors.NotFoundError, "tract=1"),
         (("ingest",), errors.QueryError, "--butler"),
         (("ingest", "/nowhere/at/all", "--direct"), errors.NotFoundError, "/nowhere/at/all"),
+        # Without a word of a server, which none of these needs.
+        (("ingest", "/nowhere/at/all"), errors.NotFoundError, "/nowhere/at/all"),
+        (("ingest", "/", "--table", "Sauce"), errors.NotFoundError, "Source"),
+        (("images", "register", "/nowhere/at/all"), errors.NotFoundError, "/nowhere/at/all"),
         (("ingest", "x", "--memory", "little", "--direct"), errors.QueryError, "little"),
         (("ingest", "x", "--where", "visit > 1", "--direct"), errors.QueryError, "--butler"),
         (("ingest", "x", "--butler", "/nowhere", "--direct"), errors.QueryError, "--collections"),

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from warehouse import contracts
 from warehouse.errors import InputError, NotFoundError, QueryError, StorageError
-from warehouse.readers import list_inputs, reader_for
+from warehouse.readers import list_inputs, reader_for, refuse_absent
 from warehouse.readers.paths import detector_number, told_by
 
 RUN = "2.2i/runs/DP0.2/v23_0_1/PREOPS-905/step3_1/20220317T233937Z"
@@ -301,3 +301,13 @@ def test_a_file_of_no_format_is_refused(tmp_path, settings):
     with pytest.raises(InputError) as caught:
         reader_for(str(tmp_path / "none.csv"), settings)
     assert caught.value.kind == "vanished"
+
+
+def test_what_is_nowhere_is_said_without_a_listing(tree, settings, monkeypatch):
+    def listing(*_):
+        raise AssertionError("listed")
+
+    monkeypatch.setattr("warehouse.storage.listing", listing)
+    refuse_absent([str(tree), str(tree / "butler.yaml"), str(tree / "no*where")], settings)
+    with pytest.raises(NotFoundError, match="/nowhere: there is no file"):
+        refuse_absent([str(tree), str(tree / "nowhere")], settings)

@@ -12,8 +12,9 @@ from support.processes import Task, killed, race
 from support.s3 import moto_server
 from warehouse import Warehouse
 from warehouse.config import Settings
-from warehouse.errors import StorageError
+from warehouse.errors import NotFoundError, StorageError
 from warehouse.ingest import stage
+from warehouse.readers import refuse_absent
 from warehouse.simulate import simulate
 from warehouse.simulate.damage import KINDS
 
@@ -89,6 +90,13 @@ def test_a_tree_lands_and_a_second_run_writes_nothing(cloud):
     assert cloud.ingest().nothing_new
     assert cloud.contents() == before
     assert not [key for key in before if "_staging" in key or "probe" in key]
+
+
+def test_what_is_not_there_is_told_apart_from_what_is(cloud):
+    settings = cloud.warehouse.settings
+    refuse_absent([f"s3://{cloud.bucket}", cloud.tree, cloud.uri(cloud.files()[0])], settings)
+    with pytest.raises(NotFoundError, match="in pit: there is no file"):
+        refuse_absent([cloud.tree, f"s3://{cloud.bucket}/in pit"], settings)
 
 
 def test_a_changed_input_is_replaced_and_the_version_before_stays(cloud):

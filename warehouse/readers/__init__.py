@@ -6,6 +6,6 @@ by `butler` for Butler repositories. What a file's rows mean is the business of 
 
 from warehouse.readers.formats import reader_for
 from warehouse.readers.reader import Input, OpenedInput, Reader
-from warehouse.readers.tree import Listing, list_inputs
+from warehouse.readers.tree import Listing, list_inputs, refuse_absent
 
-__all__ = ["Input", "Listing", "OpenedInput", "Reader", "list_inputs", "reader_for"]
+__all__ = ["Input", "Listing", "OpenedInput", "Reader", "list_inputs", "reader_for", "refuse_absent"]

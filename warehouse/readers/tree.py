@@ -14,6 +14,7 @@ from warehouse import contracts, storage
 from warehouse.config import Settings
 from warehouse.contracts import DatasetType, Release
 from warehouse.errors import InputError, NotFoundError, QueryError, near_misses
+from warehouse.faults import translated
 from warehouse.readers.formats import known_suffix
 from warehouse.readers.paths import INTEGERS, ContradictionError, Told, told_by
 from warehouse.readers.reader import Input
@@ -109,6 +110,24 @@ def list_inputs(
     )
 
 
+def refuse_absent(uris: Sequence[str], settings: Settings) -> None:
+    """Raise at once what `list_inputs` would say of a URI at which there is nothing, and list nothing.
+
+    What a glob names only a listing can tell.
+    """
+    for uri in map(storage.absolute, uris):
+        if not _GLOB.search(uri):
+            filesystem, path = storage.filesystem(uri, settings)
+            with translated(uri, "looking at"):
+                there = filesystem.exists(path)
+            if not there:
+                raise _absent(uri)
+
+
+def _absent(uri: str) -> NotFoundError:
+    return NotFoundError("there is no file, and no folder with files", kind="input", uri=uri)
+
+
 def _wanted(release: Release, table: str | None, dataset_type: str | None, data_id: DataId) -> _Wanted:
     values: dict[str, int | str] = {}
     for name, value in data_id.items():
@@ -145,7 +164,7 @@ def _files(uri: str, settings: Settings) -> tuple[str, Iterable[Listed], bool]:
         pattern = uri[len(root) + 1 :]
         found = storage.listing(root, settings, pattern) or storage.listing(root, settings, f"{pattern}/**")
     if not found:
-        raise NotFoundError("there is no file, and no folder with files", kind="input", uri=uri)
+        raise _absent(uri)
     skip = len(root)
     return root, [f for f in found if known_suffix(f.uri) and not _hidden(f.uri[skip:])], whole
 
