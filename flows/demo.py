@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from flows import display, imaging, ingesting, simulating, truthing
 from flows.serving import Ready, api
 from warehouse import Cone, Warehouse
 from warehouse.errors import QualityError, QueryError
+from warehouse.lake.audit import Finding
 from warehouse.query.footprint import footprint
 
 RA_DEG, DEC_DEG, RADIUS_DEG = 62.0, -37.0, 0.5
@@ -71,8 +73,8 @@ print(
 """
 
 
-def run(out: Path, objects: int, visits: int) -> None:
-    """Run the demo in the folder `out`.
+def run(out: Path, objects: int, visits: int) -> dict[str, Any]:
+    """Run the demo in the folder `out`; return what it left there and what its ingest and its audit found.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def run(out: Path, objects: int, visits: int) -> None:
             count = simulating.images(images, *sky)
             display.say(f"the sources of visit {visit} come as FITS; {count} images stand in {images}")
         with _step(f"Files in, tables out: tractlake ingest --warehouse {warehouse} {inputs}"):
-            _ingest(warehouse, inputs, ready)
+            ingested = _ingest(warehouse, inputs, ready)
         with _step(f"Images by their headers: tractlake images register {images}"):
             for line in imaging.lines(imaging.as_flow(imaging.Request(warehouse, (images,)), ready)):
                 display.say(line)
@@ -101,7 +103,7 @@ def run(out: Path, objects: int, visits: int) -> None:
     with _step("Measured and true, joined: tractlake materialise, photoz, report"):
         _truth(warehouse, out)
     with _step("Does it hold? tractlake audit"):
-        _audit(warehouse)
+        findings = _audit(warehouse)
     for title, code in (("A question, in Polars", COUNTS), ("Another, across three tables", COMPLETENESS)):
         with _step(title):
             _ask(warehouse, code)
@@ -114,6 +116,14 @@ def run(out: Path, objects: int, visits: int) -> None:
     script = out / "queries.py"
     script.write_text("\n".join((SETTING.format(warehouse=warehouse), COUNTS, COMPLETENESS)), encoding="utf-8")
     _farewell(out, script)
+    files = ("footprint.png", "deepCoadd.png", "photoz.parquet", "report/index.html", script.name)
+    return {
+        "warehouse": warehouse,
+        "tables": Warehouse.open(warehouse).tables().to_dicts(),
+        "ingested": ingested,
+        "audit": [asdict(finding) for finding in findings],
+        "files": [str(out / name) for name in files],
+    }
 
 
 def _prepare(out: Path) -> None:
@@ -136,8 +146,8 @@ def _step(title: str) -> Iterator[None]:
     display.say(f"({time.monotonic() - started:.1f} s)", style="dim")
 
 
-def _ingest(warehouse: str, inputs: str, ready: Ready) -> None:
-    """Ingest the tree as a flow, and print a row a table."""
+def _ingest(warehouse: str, inputs: str, ready: Ready) -> list[dict[str, Any]]:
+    """Ingest the tree as a flow, and print a row a table; return a summary a table."""
     summaries = ingesting.as_flow(ingesting.Request(warehouse=warehouse, inputs=(inputs,)), ready)
     wh = Warehouse.open(warehouse)
     done = {summary["table"]: summary for summary in summaries}
@@ -147,6 +157,7 @@ def _ingest(warehouse: str, inputs: str, ready: Ready) -> None:
     for summary in summaries:
         for note in summary["notes"]:
             display.say(note)
+    return summaries
 
 
 def _row(wh: Warehouse, row: Mapping[str, Any], summary: Mapping[str, Any] | None) -> Sequence[Any]:
@@ -182,11 +193,12 @@ def _show(warehouse: str, out: Path) -> Path:
     return draw(wh.get("deepCoadd", **data_id), str(out), title=title)
 
 
-def _audit(warehouse: str) -> None:
+def _audit(warehouse: str) -> list[Finding]:
     findings = Warehouse.open(warehouse).audit()
     display.findings(findings, every=False)
     if not all(finding.holds for finding in findings):
         raise QualityError("the demo's warehouse does not hold what it should", kind="audit", uri=warehouse)
+    return findings
 
 
 def _ask(warehouse: str, code: str) -> None:

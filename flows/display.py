@@ -13,6 +13,8 @@ from rich.console import Console, OverflowMethod
 from rich.measure import Measurement
 from rich.table import Table
 
+from warehouse.wording import counted
+
 if TYPE_CHECKING:
     from warehouse.ingest.plan import Plan
     from warehouse.lake.audit import Finding
@@ -143,7 +145,7 @@ def rows(found: Any, *, json: bool = False, most: int | None = None) -> None:  #
     grid(found.columns[:fitting], [row[:fitting] for row in shown], cell=_plain)
     if fitting < found.width:
         hidden = found.width - fitting
-        say(f"... and {hidden:,} more columns; --columns chooses, --out or --json gives all", style="dim")
+        say(f"... and {counted(hidden, 'more column')}; --columns chooses, --out or --json gives all", style="dim")
     if most is not None and found.height > most:
         say("... and more rows; --rows shows more, --out or --json gives all", style="dim")
 
@@ -187,7 +189,7 @@ def summaries(found: Sequence[Mapping[str, Any]], *, json: bool = False) -> None
             say(line, style="red" if line.startswith(f"{s['table']}: refused") else None)
     if not done:
         unchanged = sum(s["inputs_unchanged"] for s in found)
-        say(f"nothing new: {unchanged:,} inputs of {len(found)} tables are as they were")
+        say(f"nothing new: {counted(unchanged, 'input')} of {counted(len(found), 'table')} unchanged")
 
 
 def plans(found: Sequence[Plan], unrecognised: Sequence[tuple[str, str]], *, json: bool) -> None:
@@ -280,7 +282,7 @@ def findings(found: Sequence[Finding], *, json: bool = False, every: bool = True
             styles=[None if f.holds else "red" for f in shown],
         )
     wrong = sum(not f.holds for f in found)
-    say(f"{len(found) - wrong} checks hold, {wrong} do not" if wrong else f"all {len(found)} checks hold")
+    say(f"{counted(wrong, 'check')} of {len(found):,} failed" if wrong else f"all {counted(len(found), 'check')} hold")
 
 
 def upkeep(done: Sequence[Upkeep], *, dry_run: bool, json: bool) -> None:
@@ -308,4 +310,4 @@ def simulated(report: SimulationReport, *, json: bool = False) -> None:
     listed = [(name, report.files[name], report.rows[name], _mb(report.bytes[name])) for name in report.files]
     grid(("dataset type", "files", "rows", "MB"), listed, wrap=("dataset type",))
     truth = ", ".join(f"{count:,} {kind}" for kind, count in report.truth.items())
-    say(f"truth: {truth}; tracts {', '.join(map(str, report.tracts))}; {len(report.visits)} visits")
+    say(f"truth: {truth}; tracts {', '.join(map(str, report.tracts))}; {counted(len(report.visits), 'visit')}")

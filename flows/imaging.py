@@ -20,6 +20,7 @@ from warehouse.errors import InputError, QueryError
 from warehouse.images.registry import ReadHeaders, RegisterReport, read_headers, register
 from warehouse.lake.events import OnEvent, ignore
 from warehouse.readers import refuse_absent
+from warehouse.wording import counted
 
 # What could not be used is told file by file, but not a thousand times.
 _SHOWN = 5
@@ -48,7 +49,9 @@ class RefusedImagesError(InputError):
     def __init__(self, summary: dict[str, Any]) -> None:
         refused = summary["refused"]
         uri, why = refused[0]
-        super().__init__(f"{len(refused):,} images were refused, such as {uri}: {why}", kind="refused", table="Image")
+        super().__init__(
+            f"{counted(len(refused), 'image')} refused, such as {uri}: {why}", kind="refused", table="Image"
+        )
         self.summary = summary
 
     def __reduce__(self) -> tuple[type[RefusedImagesError], tuple[dict[str, Any]]]:
@@ -128,12 +131,11 @@ def summary(done: RegisterReport) -> dict[str, Any]:
 def lines(found: dict[str, Any]) -> list[str]:
     """Return a summary as lines of text."""
     if found["nothing_new"]:
-        return [f"nothing new: {found['unchanged']:,} images are registered as they are"]
+        return [f"nothing new: {counted(found['unchanged'], 'image')} unchanged"]
     counts = ", ".join(f"{found[name]:,} {name}" for name in ("new", "changed", "removed", "unchanged") if found[name])
     each = found["header_bytes"] / max(1, found["read"]) / 1e3
-    said = [
-        f"{counts or 'none'} of {found['images']:,} images; {each:,.0f} kB of headers each, {found['seconds']:.1f} s"
-    ]
+    done = f"{counts or 'none'} of {counted(found['images'], 'image')}"
+    said = [f"{done}; {each:,.0f} kB of headers each, {found['seconds']:.1f} s"]
     said += [f"  {table}: version {version}" for table, version in found["versions"].items()]
     for word, key in (("refused", "refused"), ("left aside", "left_aside")):
         said += [f"  {word} {uri}: {why}" for uri, why in found[key][:_SHOWN]]

@@ -27,6 +27,7 @@ from warehouse.ingest.run import IngestReport, Runner
 from warehouse.lake import root as roots
 from warehouse.lake.events import Event, OnEvent, ignore
 from warehouse.readers import Input, Listing, refuse_absent
+from warehouse.wording import counted
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ def settings(**told: Any) -> Settings:  # noqa: ANN401 - settings by name
     try:
         return Settings(**{name: value for name, value in told.items() if value is not None})
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e.get('ctx', {}).get('error', e['msg'])}, found {e['input']!r}"
+            for e in error.errors()
+        )
         raise QueryError(f"a setting cannot be understood: {wrong}", kind="settings") from error
 
 
@@ -148,7 +152,7 @@ def perform(
     opened = Warehouse.create(request.warehouse, release=request.release, settings=opened.settings)
     if found.unrecognised:
         uri, why = found.unrecognised[0]
-        on_event(Event("left aside", "", f"{len(found.unrecognised):,} files, such as {uri}: {why}"))
+        on_event(Event("left aside", "", f"{counted(len(found.unrecognised), 'file')}, such as {uri}: {why}"))
     run_id = run_id or uuid.uuid4().hex
     reports = []
     for table, inputs, dataset_type in work:

@@ -22,6 +22,7 @@ from tasks.runner import PrefectTasks
 from warehouse import Warehouse
 from warehouse.errors import QualityError
 from warehouse.lake.audit import Finding
+from warehouse.wording import counted
 
 
 @flow(name="nightly", task_runner=UNITS, persist_result=False)
@@ -67,5 +68,5 @@ def _audit(opened: Warehouse) -> None:
     wrong: list[Finding] = [finding for finding in opened.audit() if not finding.holds]
     if wrong:
         first = wrong[0]
-        message = f"{len(wrong)} checks of the audit do not hold, nothing was pinned; the first: {first.check}"
+        message = f"{counted(len(wrong), 'check')} of the audit failed, nothing was pinned; the first: {first.check}"
         raise QualityError(f"{message}: {first.wrong:,} of {first.looked_at:,}, {first.example}", table=first.table)

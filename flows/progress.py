@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
 from rich.text import Text
 
 from warehouse.lake.events import Event, OnEvent
+from warehouse.wording import counted
 
 QUIET_SECONDS = 10.0
 WIDE = 100  # characters
@@ -51,7 +52,7 @@ class _Sum:
         """Return where it stands, in words."""
         left = self.seconds_left()
         text = (
-            f"{self.inputs:,} of {self.all_inputs:,} inputs, {self.rows:,} rows, "
+            f"{self.inputs:,} of {counted(self.all_inputs, 'input')}, {counted(self.rows, 'row')}, "
             f"{self.bytes / 1e6:,.1f} of {self.all_bytes / 1e6:,.1f} MB"
         )
         return text if left is None or left < 1 else f"{text}, {_clock(left)} left"
@@ -87,7 +88,7 @@ class Lines:
             now = time.monotonic()
             self._sums[event.table] = _Sum(now, all_inputs=event.inputs, all_bytes=event.bytes)
             size = f", {event.bytes / 1e6:,.1f} MB" if event.bytes else ""
-            return f"{event.inputs:,} inputs to read{size} ({event.detail})" if event.inputs else None
+            return f"{counted(event.inputs, 'input')} to read{size} ({event.detail})" if event.inputs else None
         done = self._sums.get(event.table)
         if event.step in _ADVANCES and done is not None:
             done.add(event)
@@ -96,7 +97,10 @@ class Lines:
             self._last = time.monotonic()
             return done.line()
         if event.step == "staged" and done is not None:
-            return f"{done.rows:,} rows of {done.inputs:,} inputs staged in {event.files:,} files"
+            if not done.all_inputs:
+                return "nothing to read, only rows of inputs that are gone to remove"
+            staged = f"{counted(done.rows, 'row')} of {counted(done.inputs, 'input')}"
+            return f"{staged} staged in {counted(event.files, 'file')}"
         return None if event.step in _UNSAID else f"{event.step} {event.detail}".rstrip()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from warehouse.errors import InputError
 from warehouse.ingest.run import IngestReport
+from warehouse.wording import counted
 
 
 class RefusedError(InputError):
@@ -51,7 +52,7 @@ def refused(summaries: Sequence[dict[str, Any]]) -> RefusedError | None:
     errors += [entry["error"] for s in summaries for entry in s["inputs_refused"]]
     if not errors:
         return None
-    error = RefusedError(f"{len(errors):,} inputs were refused, all else is committed; the first: {errors[0]}")
+    error = RefusedError(f"{counted(len(errors), 'input')} refused, all else is committed; the first: {errors[0]}")
     error.summaries = summaries
     return error
 
@@ -94,17 +95,17 @@ def notes(reports: Sequence[IngestReport]) -> list[str]:
             lines.append(f"{r.table}: set aside by rule: {rules}")
         lines += [f"{r.table}: refused {e.error}" for e in r.refused]
         if still := sum(e.status == "refused" for e in r.plan.unchanged):
-            lines.append(f"{r.table}: {still:,} inputs are as they were when they were refused; see its quarantine")
+            lines.append(f"{r.table}: {counted(still, 'input')} unchanged since refused; see its quarantine")
         if extra := {name for e in r.entries for name in e.extra}:
             lines.append(f"{r.table}: columns of the files that the contract does not have, left out: {_named(extra)}")
         if missing := {name for e in r.entries for name in e.missing}:
             lines.append(f"{r.table}: columns that files do not have, null in their rows: {_named(missing)}")
         if r.plan.left_aside:
-            count, first = len(r.plan.left_aside), r.plan.left_aside[0]
-            lines.append(f"{r.table}: {count:,} files left aside, such as {first.uri}: {first.why}")
+            count, first = counted(len(r.plan.left_aside), "file"), r.plan.left_aside[0]
+            lines.append(f"{r.table}: {count} left aside, such as {first.uri}: {first.why}")
         if r.plan.vanished:
-            fate = "their rows were removed" if r.plan.remove_vanished else "their rows stay"
-            lines.append(f"{r.table}: {len(r.plan.vanished):,} inputs are no longer there; {fate}")
+            fate = "rows removed" if r.plan.remove_vanished else "the rows stay"
+            lines.append(f"{r.table}: {counted(len(r.plan.vanished), 'input')} no longer there; {fate}")
     return lines
 
 

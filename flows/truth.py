@@ -17,6 +17,7 @@ from flows import truthing
 from flows.ingesting import settings
 from flows.watching import watcher
 from tasks import truth as tasks
+from warehouse.wording import counted
 
 # More threads than any machine's memory has room for tracts; the runner keeps to the real number. Untyped, because
 # Prefect's own types of a flow and of its runners do not agree.
@@ -98,7 +99,7 @@ def photoz(  # noqa: PLR0917 - Prefect shows each as a field of its form
         version=version,
     )
     rows = tasks.photoz.submit(warehouse, out, words, settings()).result()
-    create_markdown_artifact(f"{rows:,} rows in {out}", key="photoz", description=f"From {warehouse}")
+    create_markdown_artifact(f"{counted(rows, 'row')} in {out}", key="photoz", description=f"From {warehouse}")
     return {"out": out, "rows": rows}
 
 

@@ -25,6 +25,7 @@ from warehouse.truth.matching import MatchReport
 from warehouse.truth.materialise import MaterialiseReport, Staleness
 from warehouse.truth.report import TruthReport
 from warehouse.truth.units import MATCHES, Runner
+from warehouse.wording import counted
 
 # Reasons are as many as tracts: a few tell what is going on.
 _SHOWN = 20
@@ -141,7 +142,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     if summary["nothing_new"]:
         return [f"{table}: nothing to do, version {version} is up to date"]
     counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in summary["counts"].items() if n)
-    made = f"{summary['rows']:,} rows in {len(summary['tracts']):,} tracts made again"
+    made = f"{counted(summary['rows'], 'row')} in {counted(len(summary['tracts']), 'tract')} made again"
     said = [f"{table}: {made}, version {version}, {summary['seconds']:.1f} s", *([f"  {counts}"] if counts else [])]
     said += reasons(summary["tracts"])
     return [*said, *(f"  tract {tract} is left as it was: {error}" for tract, error in summary["failed"].items())]
@@ -150,7 +151,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
 def reasons(tracts: Mapping[int, Sequence[str]]) -> list[str]:
     """Return a line for each of the first tracts: why it is behind, or was made again."""
     said = [f"  tract {tract}: {'; '.join(why)}" for tract, why in list(tracts.items())[:_SHOWN]]
-    return said if len(tracts) <= _SHOWN else [*said, f"  ... and {len(tracts) - _SHOWN:,} more tracts"]
+    return said if len(tracts) <= _SHOWN else [*said, f"  ... and {counted(len(tracts) - _SHOWN, 'more tract')}"]
 
 
 def staleness_lines(found: Staleness) -> list[str]:
@@ -160,7 +161,7 @@ def staleness_lines(found: Staleness) -> list[str]:
     elif found.up_to_date:
         head = f"version {found.version} is up to date"
     else:
-        head = f"version {found.version} is behind in {len(found.tracts):,} tracts"
+        head = f"version {found.version} is behind in {counted(len(found.tracts), 'tract')}"
     inputs = (f"{name} {found.made_of.get(name, '-')} -> {version}" for name, version in found.now.items())
     return [f"{OBJECT_TRUTH} {head} ({', '.join(inputs)})", *reasons(found.tracts)]
 

@@ -16,6 +16,7 @@ from warehouse.ingest.run import IngestReport
 from warehouse.lake.audit import Finding
 from warehouse.lake.events import Event
 from warehouse.lake.ledger import Entry
+from warehouse.wording import counted
 
 READ = [Event("staging", "Object", f"patch {n}", inputs=1, rows=1000, bytes=2_500_000) for n in range(4)]
 PLANNED = Event("planned", "Object", "4 new", inputs=4, bytes=10_000_000)
@@ -96,7 +97,7 @@ def test_what_was_refused_and_set_aside_stands_below_the_table(capsys):
 def test_nothing_new_is_said_once(capsys):
     plan = Plan("Object", "digest", None, unchanged=(entry(1), entry(2)))
     display.summaries([reporting.summary(IngestReport("Object", 1, plan))] * 2)
-    assert capsys.readouterr().out == "nothing new: 4 inputs of 2 tables are as they were\n"
+    assert capsys.readouterr().out == "nothing new: 4 inputs of 2 tables unchanged\n"
 
 
 def test_the_markdown_of_a_run_has_a_row_a_table_and_its_notes():
@@ -120,7 +121,7 @@ def test_inputs_that_stand_refused_are_not_forgotten_by_the_next_run(capsys):
     plan = Plan("Object", "digest", None, unchanged=(entry(1), entry(2, status="refused", error="truncated")))
     display.summaries([reporting.summary(IngestReport("Object", 1, plan))])
     out = capsys.readouterr().out
-    assert "Object: 1 inputs are as they were when they were refused" in out
+    assert "Object: 1 input unchanged since refused" in out
     assert "nothing new" in out
 
 
@@ -142,7 +143,7 @@ def test_an_audit_shows_what_does_not_hold(capsys):
     out = capsys.readouterr().out
     assert "sourceId = 4" in out
     assert "Object" not in out
-    assert "1 checks hold, 1 do not" in out
+    assert "1 check of 2 failed" in out
 
 
 def test_lines_say_each_step_and_sum_what_was_read():
@@ -161,6 +162,28 @@ def test_lines_say_each_step_and_sum_what_was_read():
     assert said[0] == "Object: 4 inputs to read, 10.0 MB (4 new)"
     assert said[4].startswith("Object: 4 of 4 inputs, 4,000 rows, 10.0 of 10.0 MB")
     assert said[5:] == ["Object: 4,000 rows of 4 inputs staged in 2 files", "Object: committed version 1"]
+
+
+def test_a_run_that_only_removes_says_so():
+    said = []
+    watch = progress.Lines(said.append, seconds=0)
+    for event in (Event("planned", "Object", "3 vanished"), Event("staged", "Object"), Event("committed", "Object")):
+        watch(event)
+    assert said == ["Object: nothing to read, only rows of inputs that are gone to remove", "Object: committed"]
+
+
+def test_one_thing_is_not_told_as_several():
+    said = []
+    watch = progress.Lines(said.append, seconds=0)
+    watch(Event("planned", "Visit", "1 new", inputs=1))
+    watch(Event("staging", "Visit", "v", inputs=1, rows=1))
+    watch(Event("staged", "Visit", files=1))
+    assert [text.partition(" (")[0] for text in said] == [
+        "Visit: 1 input to read",
+        "Visit: 1 of 1 input, 1 row, 0.0 of 0.0 MB",
+        "Visit: 1 row of 1 input staged in 1 file",
+    ]
+    assert (counted(0, "input"), counted(1, "input"), counted(1200, "input")) == ("0 inputs", "1 input", "1,200 inputs")
 
 
 def test_lines_are_few_and_a_table_with_nothing_to_do_says_nothing():

@@ -161,7 +161,7 @@ def fed(tmp_path, settings):
 
 def test_matches_that_files_brought_are_replaced_only_when_told_and_then_all_of_them(fed):
     wh, tree = fed
-    with pytest.raises(ContractError, match="files feed this table"):
+    with pytest.raises(ContractError, match="this table is fed by"):
         wh.match()
     from_files = wh.scan(MATCHES).collect()
     done = wh.match(replace=True)

@@ -244,7 +244,7 @@ def test_nothing_is_never_an_answer(tmp_path, settings, missing):
 
 def test_files_that_are_nothing_known_are_named(tmp_path, settings):
     touch(tmp_path, "x.parq", "notes.txt")
-    with pytest.raises(NotFoundError, match=r"1 files are something else \(.*x\.parq: its path names no dataset type"):
+    with pytest.raises(NotFoundError, match=r"1 file of another kind \(.*x\.parq: its path names no dataset type"):
         listed(tmp_path, settings)
     (tmp_path / "x.parq").unlink()
     with pytest.raises(NotFoundError, match="no file of a known format"):

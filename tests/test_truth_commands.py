@@ -69,17 +69,17 @@ def test_the_status_tells_versions_and_reasons():
         "ObjectTruth has never been made (Object - -> 3)",
         "  tract 7: never made",
     ]
-    stale = Staleness(4, {"Object": 2}, {"Object": 3}, {7: ["Object: 1 files new", "failed before: x"]})
+    stale = Staleness(4, {"Object": 2}, {"Object": 3}, {7: ["Object: 1 file new", "failed before: x"]})
     assert truthing.staleness_lines(stale) == [
-        "ObjectTruth version 4 is behind in 1 tracts (Object 2 -> 3)",
-        "  tract 7: Object: 1 files new; failed before: x",
+        "ObjectTruth version 4 is behind in 1 tract (Object 2 -> 3)",
+        "  tract 7: Object: 1 file new; failed before: x",
     ]
 
 
 def test_a_run_says_what_it_did_where_and_why_and_what_it_left():
     report = MatchReport(3, MatchSettings(), {1: ["never matched"]}, {"rows": 1200, "matched": 7}, {2: "key"}, 1.25)
     assert truthing.lines(truthing.match_summary(report)) == [
-        "MatchesTruth: 1,200 rows in 1 tracts made again, version 3, 1.2 s",
+        "MatchesTruth: 1,200 rows in 1 tract made again, version 3, 1.2 s",
         "  7 matched",
         "  tract 1: never matched",
         "  tract 2 is left as it was: key",

@@ -10,7 +10,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, ByteSize, Field, SecretStr
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_MEMORY = 512 << 20
@@ -37,6 +46,19 @@ def _default_workers() -> int:
 
 def _empty_is_none(value: object) -> object:
     return None if value == "" else value
+
+
+def _sufficient(value: object, parse: ValidatorFunctionWrapHandler) -> ByteSize:
+    """Return a memory budget, refusing what is none in words that say how one is written."""
+    try:
+        size = ByteSize(parse(value))
+    except ValidationError as error:
+        raise ValueError("expected a number with its unit, such as 8GiB") from error
+    if size < MIN_MEMORY:
+        least = ByteSize(MIN_MEMORY).human_readable()
+        meant = f"write {size}GiB if that is what is meant" if str(value) == str(int(size)) else "write such as 8GiB"
+        raise ValueError(f"{size:,} bytes is less than {least}, the least that will do; {meant}")
+    return size
 
 
 OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
@@ -78,7 +100,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TRACTLAKE_", frozen=True, extra="ignore", populate_by_name=True)
 
-    memory: ByteSize = Field(default_factory=_default_memory, ge=MIN_MEMORY)
+    memory: Annotated[ByteSize, WrapValidator(_sufficient)] = Field(default_factory=_default_memory)
     workers: int = Field(default_factory=_default_workers, ge=1, le=1024)
     max_quarantined_share: float = Field(default=0.01, ge=0.0, le=1.0)
     retention_hours: float = Field(default=168.0, gt=0.0)

@@ -38,9 +38,10 @@ Out = Annotated[
 
 def opened(uri: str) -> Warehouse:
     """Return the warehouse at `uri`."""
+    from flows.ingesting import settings
     from warehouse import Warehouse
 
-    return Warehouse.open(uri)
+    return Warehouse.open(uri, settings=settings())
 
 
 def names(text: str | None) -> list[str] | None:

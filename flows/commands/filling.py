@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -19,9 +21,10 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a warehouse."""
+    from flows.ingesting import settings
     from warehouse import Warehouse
 
-    made = Warehouse.create(warehouse, release=release, skymap=skymap).root
+    made = Warehouse.create(warehouse, release=release, skymap=skymap, settings=settings()).root
     if json:
         display.as_json({"uri": made.uri, "release": made.release, "skymap": made.skymap, "skymap_sha1": made.sha1})
     else:
@@ -115,8 +118,17 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the demo's files, warehouse and map.")] = Path("demo"),
     objects: Annotated[int, typer.Option(help="Sources that the coadds show.")] = 30_000,
     visits: Annotated[int, typer.Option(help="Visits.")] = 24,
+    json: Json = False,
 ) -> None:
-    """From files to a warehouse: simulate a piece of the DP0.2 sky, ingest it with Prefect, query it, draw it."""
+    """From files to a warehouse: simulate a piece of the DP0.2 sky, ingest it with Prefect, query it, draw it.
+
+    With --json, what it shows on its way goes to standard error.
+    """
     from flows.demo import run
 
-    run(out, objects, visits)
+    if not json:
+        run(out, objects, visits)
+        return
+    with redirect_stdout(sys.stderr):
+        done = run(out, objects, visits)
+    display.as_json(done)

@@ -10,6 +10,7 @@ import typer
 from flows import display
 from flows.commands.arguments import Json, OptionalTable, Rows, Tables, WarehouseUri, opened
 from warehouse.errors import InputError, QualityError
+from warehouse.wording import counted
 
 Name = Annotated[str, typer.Argument(help="Name of the pin: letters, digits, '.', '-' and '_'.")]
 
@@ -74,7 +75,7 @@ def pin(name: Name, warehouse: WarehouseUri, json: Json = False) -> None:
     if json:
         display.as_json(asdict(made))
     else:
-        display.say(f"{made.name} pins {len(made.versions)} tables; read them with --version {made.name}")
+        display.say(f"{made.name} pins {counted(len(made.versions), 'table')}; read them with --version {made.name}")
 
 
 def pins(warehouse: WarehouseUri, json: Json = False) -> None:

@@ -21,6 +21,7 @@ from flows.commands.arguments import (
     version,
 )
 from warehouse.errors import QueryError
+from warehouse.wording import counted
 
 Cone = Annotated[
     tuple[float, float, float] | None, typer.Option(help="Rows within RADIUS of a position.", metavar="RA DEC RADIUS")
@@ -211,7 +212,7 @@ def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, table:
         if json:
             display.as_json({"out": out, "rows": written})
         else:
-            display.say(f"{out}: {written:,} rows")
+            display.say(f"{out}: {counted(written, 'row')}")
     elif json:
         display.rows(found.collect(), json=True)
     else:

@@ -11,6 +11,7 @@ import typer
 from flows import display
 from flows.commands.arguments import Json, Memory, Rows, Version, WarehouseUri, Workers, names, opened, version
 from warehouse.errors import QualityError, QueryError
+from warehouse.wording import counted
 
 Direct = Annotated[bool, typer.Option("--direct", help="Work in this process, without Prefect.")]
 Bands = Annotated[str | None, typer.Option(help="Bands, separated by commas. [default: those of the release]")]
@@ -143,7 +144,7 @@ def photoz(
     if json:
         display.as_json({"out": out, "rows": written})
     else:
-        display.say(f"{written:,} rows in {out}")
+        display.say(f"{counted(written, 'row')} in {out}")
 
 
 def report(
@@ -156,7 +157,9 @@ def report(
     if json:
         display.as_json({"page": str(done.page), "images": [str(image) for image in done.images], **done.counts})
     else:
-        display.say(f"{done.page}: {len(done.images)} figures of {sum(done.counts.values()):,} rows")
+        display.say(
+            f"{done.page}: {counted(len(done.images), 'figure')} of {counted(sum(done.counts.values()), 'row')}"
+        )
 
 
 def _limit(text: str) -> tuple[str, tuple[float | None, float | None]]:

@@ -19,6 +19,7 @@ from warehouse.readers.formats import known_suffix
 from warehouse.readers.paths import INTEGERS, ContradictionError, Told, told_by
 from warehouse.readers.reader import Input
 from warehouse.storage import Listed
+from warehouse.wording import counted
 
 DataId = Mapping[str, int | str]
 
@@ -211,6 +212,8 @@ def _nothing(uris: Sequence[str], unrecognised: Mapping[str, str], wanted: _Want
     what = wanted.dataset_type.name if wanted.dataset_type else wanted.table or "dataset type"
     examples = "; ".join(f"{uri}: {why}" for uri, why in sorted(unrecognised.items())[:3])
     found = (
-        f"{len(unrecognised)} files are something else ({examples})" if unrecognised else "no file of a known format"
+        f"{counted(len(unrecognised), 'file')} of another kind ({examples})"
+        if unrecognised
+        else "no file of a known format"
     )
     return NotFoundError(f"nothing to ingest as {what}: {found}", kind="input", table=wanted.table, uri=", ".join(uris))

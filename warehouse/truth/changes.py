@@ -18,6 +18,7 @@ from warehouse.contracts.contract import TRACT
 from warehouse.errors import NotFoundError
 from warehouse.lake import delta
 from warehouse.lake.delta import Snapshot
+from warehouse.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ def changed_tracts(
             return None
         came, gone = _apart(now, then), _apart(then, now)
         for tract in sorted({*came, *gone}):
-            counts = [f"{n:,} files {word}" for word, n in (("new", came.get(tract)), ("gone", gone.get(tract))) if n]
+            counts = [
+                f"{counted(n, 'file')} {word}" for word, n in (("new", came.get(tract)), ("gone", gone.get(tract))) if n
+            ]
             why.setdefault(tract, []).append(f"{table}: {', '.join(counts)}")
     return why
 

@@ -45,6 +45,7 @@ from warehouse.truth.units import (
     side_by_side,
     write_staged,
 )
+from warehouse.wording import counted
 
 FEEDER = "match_truth"
 NOTE = "match"
@@ -150,8 +151,8 @@ def _plan(root: Root, settings: Settings, how: MatchSettings | None, *, replace:
     fed = _fed_by_files(root, settings)
     if fed and not replace:
         message = (
-            f"{len(fed):,} files feed this table, such as {fed[0].uri}; a match of our own would replace them all: "
-            "say so (replace), or keep them"
+            f"this table is fed by {counted(len(fed), 'file')}, such as {fed[0].uri}; a match of our own would "
+            "replace them all: say so (replace), or keep them"
         )
         raise ContractError(message, kind="overlap", table=MATCHES, uri=root.uri)
     note = last_note(base, NOTE, settings)
@@ -274,7 +275,7 @@ def _commit(root: Root, plan: _Plan, records: Sequence[Staged], settings: Settin
     good = {record.tract: record for record in records if record.error is None}
     if failed and plan.replaced:
         tract, error = next(iter(failed.items()))
-        message = f"{len(failed):,} tracts cannot be matched, so the files' matches stay; tract {tract}: {error}"
+        message = f"no match in {counted(len(failed), 'tract')}, so the files' matches stay; tract {tract}: {error}"
         raise QualityError(message, kind="match", table=MATCHES, uri=root.uri)
     gone = [tract for tract in plan.why if tract not in good and tract not in failed]
     obsolete = plan.base.files
