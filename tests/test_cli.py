@@ -359,6 +359,19 @@ def test_a_simulation_says_what_it_wrote(run, tmp_path):
     assert "objectTable" in run("simulate", *arguments)[1]
 
 
+def test_of_a_demo_in_json_nothing_else_goes_to_the_output(run, monkeypatch):
+    def shown(*_):
+        display.say("a step")
+        print("an answer")  # noqa: T201 - as the demo's queries do
+        return {"files": ["map.png"]}
+
+    monkeypatch.setattr("flows.demo.run", shown)
+    code, out, err = run("demo", "--json")
+    assert (code, json.loads(out)) == (0, {"files": ["map.png"]})
+    assert err == "a step\nan answer\n"
+    assert run("demo")[1] == "a step\nan answer\n"
+
+
 def test_the_demo_leaves_a_folder_alone_that_is_not_its_own(run, tmp_path):
     (tmp_path / "thesis.tex").touch()
     code, _, err = run("demo", "--out", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -242,11 +243,16 @@ def test_sigterm_ends_a_flow_in_order_and_the_next_run_goes_on(server, tree, tmp
 def test_the_demo_shows_every_step_on_a_server_of_its_own(server, tmp_path):
     out = tmp_path / "demo"
     environment = without_server(server, out / "prefect") | {"COLUMNS": "80"}
-    command = tractlake("demo", "--out", out, "--objects", 500, "--visits", 2)
+    command = tractlake("demo", "--out", out, "--objects", 500, "--visits", 2, "--json")
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for word in ("ForcedSourceOnDiaObject", "checks hold", "nothing new", "wh.scan(", "footprint.png"):
-        assert word in done.stdout
+        assert word in done.stderr
+    told = json.loads(done.stdout)
+    assert all(Path(path).is_file() for path in told["files"])
+    assert {row["table"]: row["rows"] for row in told["tables"]}["Object"] == rows(out / "warehouse", "Object")
+    assert all(finding["wrong"] == 0 for finding in told["audit"])
+    assert {"Object", "MatchesTruth"} <= {summary["table"] for summary in told["ingested"]}
     assert (out / "footprint.png").read_bytes().startswith(b"\x89PNG")
     assert states(out / "prefect", "flow_run") == {"Completed"}
     assert states(out / "prefect", "task_run") == {"Completed"}
