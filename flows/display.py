@@ -5,8 +5,10 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, OverflowMethod
@@ -58,6 +60,15 @@ def complain(text: str) -> None:
 def as_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
     """Print a value as JSON."""
     sys.stdout.write(jsonlib.dumps(value, indent=2, default=str) + "\n")
+
+
+def as_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows as a JSON list, each as it comes."""
+    number = 0
+    for number, row in enumerate(rows, 1):
+        sys.stdout.write("[\n" if number == 1 else ",\n")
+        sys.stdout.write(indent(jsonlib.dumps(row, indent=2, default=str), "  "))
+    sys.stdout.write("\n]\n" if number else "[]\n")
 
 
 def grid(
@@ -246,26 +257,23 @@ def history(found: Any, most: int) -> None:  # noqa: ANN401 - a Polars frame
         say(f"... the last {most:,} of {found.height:,}; --rows shows more, --json all", style="dim")
 
 
-def quarantined(found: Any, most: int, *, json: bool = False) -> None:  # noqa: ANN401 - a Polars frame
-    """Print what is set aside, counted by rule, and the last rows with their values."""
-    if json:
-        as_json(found.to_dicts())
-        return
-    if not found.height:
+def quarantined(counts: Any, last: Any) -> None:  # noqa: ANN401 - Polars frames
+    """Print how many rows are set aside by which rule, and the last ones with their values."""
+    if not counts.height:
         say("nothing is set aside")
         return
-    counts: dict[tuple[str, str], int] = {}
-    for table, rules in found.select("table", "rules").iter_rows():
-        for rule in rules:
-            counts[table, rule] = counts.get((table, rule), 0) + 1
-    grid(("table", "rule", "rows"), [(*key, number) for key, number in sorted(counts.items())])
-    for row in found.tail(most).iter_rows(named=True):
+    by_rule: Counter[tuple[str, str]] = Counter()
+    for table, rules, number in counts.iter_rows():
+        by_rule.update({(table, rule): number for rule in rules})
+    grid(("table", "rule", "rows"), [(*key, number) for key, number in sorted(by_rule.items())])
+    for row in last.iter_rows(named=True):
         where = "whole input" if row["row_number"] is None else f"row {row['row_number']:,}"
         key = f", key {row['key']}" if row["key"] else ""
         say(f"\n{row['table']} {', '.join(row['rules'])}: {where} of {row['uri']}{key}")
         say(f"    {row['values'][:400]}", style="dim")
-    if found.height > most:
-        say(f"\n... the last {most:,} of {found.height:,} rows; --rows shows more, --json all", style="dim")
+    total = counts.get_column("rows").sum()
+    if total > last.height:
+        say(f"\n... the last {last.height:,} of {total:,} rows; --rows shows more, --json all", style="dim")
 
 
 def findings(found: Sequence[Finding], *, json: bool = False, every: bool = True) -> None:

@@ -199,7 +199,8 @@ def as_flow(request: Request, ready: Ready, *, quiet: bool = False) -> list[dict
 
 def retry(opened: Warehouse, table: str | None, *, quiet: bool = False) -> list[dict[str, Any]]:
     """Take up again what is set aside of a table, or of all; return a summary a table."""
-    tables = [table] if table else [t for t in opened.root.contracts.order if opened.quarantine(t).height]
+    held = set(opened.quarantine_counts().get_column("table"))
+    tables = [table] if table else [t for t in opened.root.contracts.order if t in held]
     with _watched(quiet=quiet) as on_event:
         return [reporting.summary(opened.retry(name, on_event=on_event)) for name in tables]
 

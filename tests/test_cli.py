@@ -306,6 +306,10 @@ def test_refused_inputs_are_named_kept_out_and_taken_up_again(run, tree, tmp_pat
     shown = run("quarantine", "-w", warehouse, "Object")[1]
     assert "whole input" in shown
     assert broken.name in shown
+    told = json.loads(run("quarantine", "-w", warehouse, "--json")[1])
+    assert told == Warehouse.open(str(warehouse)).quarantine().to_dicts()
+    assert json.loads(run("quarantine", "-w", warehouse, "Source", "--json")[1]) == []
+    assert run("quarantine", "-w", warehouse, "Sauce", "--json")[0] == errors.NotFoundError.exit_code
     assert run("quarantine", "--retry", "-w", warehouse)[0] == errors.InputError.exit_code
     broken.write_bytes(good)
     code, out, _ = run("quarantine", "--retry", "-w", warehouse)

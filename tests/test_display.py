@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
@@ -144,6 +145,35 @@ def test_an_audit_shows_what_does_not_hold(capsys):
     assert "sourceId = 4" in out
     assert "Object" not in out
     assert "1 check of 2 failed" in out
+
+
+@pytest.mark.usefixtures("narrow")
+def test_of_what_is_set_aside_all_is_counted_and_a_part_shown(capsys):
+    counts = {"table": ["Object"] * 2, "rules": [["key_null"], ["key_null", "position_null"]], "rows": [7, 1_000_000]}
+    row = {
+        "table": "Object",
+        "rules": ["key_null"],
+        "row_number": 1_000_006,
+        "uri": "s3://in/1",
+        "key": "",
+        "values": "{}",
+    }
+    display.quarantined(pl.DataFrame(counts), pl.DataFrame([row]))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:3]] == [
+        ["Object", "key_null", "1,000,007"],
+        ["Object", "position_null", "1,000,000"],
+    ]
+    assert "Object key_null: row 1,000,006 of s3://in/1" in lines
+    assert lines[-1].startswith("... the last 1 of 1,000,007 rows")
+
+
+def test_rows_are_json_as_they_come(capsys):
+    for rows in ([], [{"a": 1}], [{"a": 1, "b": ["x\ny"]}, {"a": None, "b": []}]):
+        display.as_json_rows(iter(rows))
+        streamed = capsys.readouterr().out
+        display.as_json(rows)
+        assert json.loads(streamed) == json.loads(capsys.readouterr().out) == rows
 
 
 def test_lines_say_each_step_and_sum_what_was_read():

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 from support import content, skies
 from warehouse import Warehouse
 from warehouse.config import Settings
-from warehouse.errors import ConflictError
-from warehouse.lake import delta, ledger
+from warehouse.errors import ConflictError, NotFoundError
+from warehouse.lake import delta, ledger, quarantine
 from warehouse.lake.ledger import Entry
 from warehouse.lake.root import ensure_table
 from warehouse.simulate.damage import KINDS
@@ -119,6 +120,31 @@ def test_the_quarantine_shows_what_is_set_aside_now(history):
     assert everything.height > shown.height
 
 
+@pytest.mark.parametrize("table", ["Source", None])
+def test_what_is_set_aside_may_be_counted_or_seen_in_part(history, table):
+    wh = history.warehouse
+    every = wh.quarantine(table)
+    assert every.height > 2
+    assert every.equals(every.sort("table", "version", "input_id", maintain_order=True))
+    for last in (1, 2, every.height, every.height + 9):
+        assert wh.quarantine(table, rows=last).equals(every.tail(last))
+    expected = Counter((row["table"], *row["rules"]) for row in every.iter_rows(named=True))
+    assert {(name, *rules): rows for name, rules, rows in wh.quarantine_counts(table).iter_rows()} == expected
+    batches = pl.concat(quarantine.batches(wh.uri, table, SETTINGS))
+    by = ["input_id", "row_number", "values"]
+    assert batches.sort(by).equals(every.sort(by))
+
+
+def test_of_nothing_set_aside_there_are_no_numbers(history):
+    wh = history.warehouse
+    assert wh.quarantine_counts("Object").columns == ["table", "rules", "rows"]
+    assert wh.quarantine_counts("Object").is_empty()
+    assert wh.quarantine("Object", rows=5).is_empty()
+    for ask in (wh.quarantine, wh.quarantine_counts):
+        with pytest.raises(NotFoundError, match="did you mean Object"):
+            ask("Objekt")
+
+
 @pytest.mark.parametrize("names", [["Ledger"], ["Quarantine"], ["Ledger", "Quarantine"]])
 def test_what_is_deleted_is_made_again_from_the_log(history, copy, names):
     for name in names:
@@ -169,6 +195,7 @@ def test_rows_set_aside_beyond_one_file_are_recorded_in_several(tmp_path, monkey
     ledger.catch_up(wh.uri, "Visit", SETTINGS)
     assert delta.snapshot(f"{wh.uri}/Quarantine", SETTINGS).files.height > 3
     assert wh.quarantine("Visit").select(rows.columns).equals(rows)
+    assert wh.quarantine("Visit", rows=33).select(rows.columns).equals(rows.tail(33))
 
 
 def test_several_that_catch_up_at_once_record_once(history, copy):

@@ -25,7 +25,7 @@ from warehouse.ingest import run
 from warehouse.ingest.plan import Plan
 from warehouse.ingest.run import IngestReport
 from warehouse.lake import audit as auditing
-from warehouse.lake import ledger, pins, root
+from warehouse.lake import ledger, pins, quarantine, root
 from warehouse.lake import maintain as upkeep
 from warehouse.lake.audit import Finding
 from warehouse.lake.events import OnEvent, ignore
@@ -256,11 +256,23 @@ class Warehouse:
             self.root.contract(table)
         return ledger.read(self.root.uri, ledger.LEDGER, table, self.settings)
 
-    def quarantine(self, table: str | None = None) -> pl.DataFrame:
-        """Return the rows that are set aside now: table, input_id, uri, row_number, rules, key, values."""
+    def quarantine(self, table: str | None = None, *, rows: int | None = None) -> pl.DataFrame:
+        """Return the rows that are set aside now: table, version, input_id, uri, row_number, rules, key, values.
+
+        Parameters
+        ----------
+        rows
+            At most so many, the last ones; by default all, which may be more than the memory holds.
+        """
         if table is not None:
             self.root.contract(table)
-        return ledger.quarantined(self.root.uri, table, self.settings)
+        return quarantine.rows(self.root.uri, table, self.settings, rows)
+
+    def quarantine_counts(self, table: str | None = None) -> pl.DataFrame:
+        """Return how many rows are set aside now: table, rules (that rows break together), rows."""
+        if table is not None:
+            self.root.contract(table)
+        return quarantine.counts(self.root.uri, table, self.settings)
 
     def audit(self, *tables: str) -> list[Finding]:
         """Recompute from the tables themselves what the ledger and the contracts say; return what was found."""

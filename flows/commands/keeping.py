@@ -35,8 +35,17 @@ def quarantine(
 ) -> None:
     """Show what is set aside, by rule, with input and values."""
     wh = opened(warehouse)
+    if not retry and json:
+        from warehouse.lake.quarantine import batches
+
+        if table is not None:
+            wh.root.contract(table)
+        display.as_json_rows(
+            row for batch in batches(wh.uri, table, wh.settings) for row in batch.iter_rows(named=True)
+        )
+        return
     if not retry:
-        display.quarantined(wh.quarantine(table), rows, json=json)
+        display.quarantined(wh.quarantine_counts(table), wh.quarantine(table, rows=rows))
         return
     from flows import ingesting
 

@@ -264,17 +264,22 @@ def _frames(root: str, table: str, name: str, since: int, newest: int, settings:
 
 def read(root: str, name: str, table: str | None, settings: Settings) -> pl.DataFrame:
     """Return the rows of ``Ledger`` or ``Quarantine``, of one table or of all, oldest first."""
+    found = scan(root, name, table, settings).sort("table", "version", "input_id", maintain_order=True)
+    with translated(storage.join(root, name), "reading"):
+        return found.collect()
+
+
+def scan(root: str, name: str, table: str | None, settings: Settings) -> pl.LazyFrame:
+    """Return the rows of ``Ledger`` or ``Quarantine``, of one table or of all, as they lie in the files."""
     uri = storage.join(root, name)
     schema = LEDGER_SCHEMA if name == LEDGER else QUARANTINE_SCHEMA
     empty = pl.DataFrame(schema=pl.Schema(schema))
     try:
         files = delta.snapshot(uri, settings).files
     except NotFoundError:
-        return empty
+        return empty.lazy()
     if table is not None:
         files = files.filter(pl.col("table") == table)
-    if not files.height:
-        return empty
     # Not by hive partitions: Polars would take a folder above the table, such as run=5, for one of them.
     in_file = {column: dtype for column, dtype in empty.schema.items() if column != "table"}
     parts = [
@@ -289,8 +294,7 @@ def read(root: str, name: str, table: str | None, settings: Settings) -> pl.Data
         ).select(pl.lit(owner).alias("table"), *in_file)
         for (owner,), part in files.group_by("table", maintain_order=True)
     ]
-    with translated(uri, "reading"):
-        return pl.concat(parts).sort("table", "version", "input_id", maintain_order=True).collect()
+    return pl.concat(parts) if parts else empty.lazy()
 
 
 def latest(root: str, table: str, settings: Settings) -> pl.DataFrame:
@@ -311,11 +315,3 @@ def fed_from(root: str, folders: Sequence[str], settings: Settings) -> set[str]:
     newest = read(root, LEDGER, None, settings).group_by("table", "input_id", maintain_order=True).last()
     there = newest.filter(pl.col("status") != "removed").select("table", "uri").unique().iter_rows()
     return {table for table, uri in there if storage.is_below(uri, folders)}
-
-
-def quarantined(root: str, table: str | None, settings: Settings) -> pl.DataFrame:
-    """Return the rows that are set aside now: those of each input's newest version."""
-    rows = read(root, QUARANTINE, table, settings)
-    ledger = read(root, LEDGER, table, settings)
-    newest = ledger.group_by("table", "input_id").agg(pl.col("version").max())
-    return rows.join(newest, on=["table", "input_id", "version"], how="semi", maintain_order="left")
