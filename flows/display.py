@@ -294,12 +294,13 @@ def findings(found: Sequence[Finding], *, json: bool = False, every: bool = True
 
 
 def upkeep(done: Sequence[Upkeep], *, dry_run: bool, json: bool) -> None:
-    """Print what upkeep removed."""
+    """Print what upkeep removed and merged."""
     if json:
         as_json([asdict(d) for d in done])
         return
-    listed = [(d.table, d.data_files, d.staging_files, d.version) for d in done]
-    grid(("table", "would remove" if dry_run else "removed", "staging files", "version"), listed)
+    listed = [(d.table, d.data_files, d.staging_files, d.compacted, d.version) for d in done]
+    removed, merged = ("would remove", "would merge") if dry_run else ("removed", "merged")
+    grid(("table", removed, "staging files", merged, "version"), listed)
 
 
 def pins(found: Sequence[Pin]) -> None:

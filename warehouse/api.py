@@ -279,7 +279,7 @@ class Warehouse:
         return auditing.audit(self.root, self.settings, tables=tables)
 
     def maintain(self, *tables: str, hours: float | None = None, dry_run: bool = False) -> list[Upkeep]:
-        """Remove staged orphans and files that no kept version needs; return what was removed."""
+        """Remove staged orphans and files that no kept version needs, merge small ones; return what was done."""
         return upkeep.maintain(self.root, self.settings, tables=tables, hours=hours, dry_run=dry_run)
 
     def version(self, table: str, at: int | datetime | None = None) -> int:

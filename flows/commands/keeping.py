@@ -73,7 +73,7 @@ def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove staged orphans and files that no kept version needs."""
+    """Remove staged orphans and files that no kept version needs; merge small files of ledger and images."""
     done = opened(warehouse).maintain(*(table or ()), hours=hours, dry_run=dry_run)
     display.upkeep(done, dry_run=dry_run, json=json)
 

@@ -119,7 +119,7 @@ ENTRIES = pa.schema([(name, _TYPES.get(name, pa.string())) for name in Entry.__d
 LEDGER_SCHEMA = pa.schema(
     [*_WHEN, *ENTRIES, ("commit_id", pa.string()), ("run_id", pa.string()), ("committed_at", pa.timestamp("us", "UTC"))]
 )
-_STATISTICS = ("version", "input_id")
+STATISTICS = ("version", "input_id")
 
 
 def entries_frame(entries: Sequence[Entry]) -> pl.DataFrame:
@@ -199,7 +199,7 @@ def create(root: str, settings: Settings) -> None:
             name=name,
             description=about,
             partition_by=("table",),
-            statistics=_STATISTICS,
+            statistics=STATISTICS,
         )
 
 
@@ -237,7 +237,7 @@ def _record(root: str, table: str, name: str, newest: int, settings: Settings) -
             uri,
             settings,
             schema=in_file,
-            statistics=_STATISTICS,
+            statistics=STATISTICS,
             partition={"table": table},
         )
         for part in _parts(_frames(root, table, name, since, newest, settings))

@@ -2,7 +2,8 @@
 
 Removes, where older than the retention: staged files that no log names, files that newer versions no longer need,
 staging records and pieces, records of commits that never landed. Keeps whatever a pinned release reads
-(`warehouse.lake.pins`). Removes no live row, ever.
+(`warehouse.lake.pins`). Merges the small files of tables that grow by a few rows a run (`warehouse.lake.compact`).
+Removes no live row, ever.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ from dataclasses import dataclass
 
 from warehouse import storage
 from warehouse.config import Settings
-from warehouse.errors import NotFoundError, QueryError
-from warehouse.lake import delta, ledger, pins
+from warehouse.contracts.image import IMAGE
+from warehouse.errors import QueryError
+from warehouse.lake import compact, delta, ledger, pins
 from warehouse.lake.root import Root
 
 STAGING = "_staging"
+# Images are registered night by night.
+GROWING = (IMAGE, "ObsCore")
 
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """What was removed from one table (or would be, in a dry run)."""
+    """What was removed from one table (or would be, in a dry run), and how many small files have become fewer."""
 
     table: str
     data_files: int
     staging_files: int
     version: int
+    compacted: int = 0
 
 
 def maintain(
@@ -55,21 +60,28 @@ def maintain(
     done = []
     for table in tables or (*root.contracts.order, *root.contracts.derived, ledger.LEDGER, ledger.QUARANTINE):
         uri = root.table_uri(table)
-        try:
-            base = delta.snapshot(uri, settings)
-        except NotFoundError:
+        if not delta.exists(uri, settings):
             continue
         stale = _old(uri, STAGING, hours, settings)
         if table in root.contracts.tables:
             ledger.catch_up(root.uri, table, settings)
             stale += _unnamed(root, table, hours, settings)
+        form = _growing(root, table)
+        compacted = 0 if form is None else compact.compact(uri, form, settings, dry_run=dry_run)
         keep = pins.versions(root, table, settings)
-        removed = delta.vacuum(base, hours, keep_versions=keep, dry_run=dry_run)
+        removed = delta.vacuum(delta.snapshot(uri, settings), hours, keep_versions=keep, dry_run=dry_run)
         if not dry_run:
             storage.delete(stale, settings)
             delta.checkpoint(delta.snapshot(uri, settings))
-        done.append(Upkeep(table, len(removed), len(stale), delta.snapshot(uri, settings).version))
+        done.append(Upkeep(table, len(removed), len(stale), delta.snapshot(uri, settings).version, compacted))
     return done
+
+
+def _growing(root: Root, table: str) -> compact.Form | None:
+    """Return the form of the files of a table that grows by a few rows a run, None for others."""
+    if table in {ledger.LEDGER, ledger.QUARANTINE}:
+        return compact.of_ledger(table)
+    return compact.of_contract(root.contract(table)) if table in GROWING else None
 
 
 def _old(table_uri: str, folder: str, hours: float, settings: Settings) -> list[str]:

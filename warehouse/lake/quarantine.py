@@ -22,7 +22,7 @@ _PLACE = "\0place"
 def rows(root: str, table: str | None, settings: Settings, last: int | None = None) -> pl.DataFrame:
     """Return the rows that are set aside of one table or of all, oldest first; of these the last ones, where told."""
     found = _now(root, table, settings).with_row_index(_PLACE)
-    by = [*ORDER, _PLACE]
+    by = [*ORDER, "row_number", _PLACE]
     with translated(storage.join(root, ledger.QUARANTINE), "reading"):
         # Of rows that are sorted lazily all are held, of the greatest only those.
         frame = (found if last is None else found.top_k(last, by=by)).collect(engine="streaming")
