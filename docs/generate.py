@@ -196,25 +196,10 @@ def python() -> str:
 
 # -------------------------------------------------------------------------------------------------------- settings
 
-SAID = {
-    "s3_connect_timeout": "Seconds to wait for a connection.",
-    "s3_read_timeout": "Seconds to wait for an answer.",
-    "s3_attempts": "Tries after which a store counts as unreachable.",
-    "s3_endpoint_url": "Address of a store that is not Amazon's.",
-    "s3_region": "Region of the bucket.",
-    "s3_access_key_id": "Key, with `s3_secret_access_key`.",
-    "s3_secret_access_key": "Its secret.",
-    "s3_session_token": "Token of temporary keys.",
-    "s3_anonymous": "Ask without a name: public buckets.",
-    "s3_verify_tls": "Whether the store's certificate is checked. Off is for trying only.",
-    "s3_checksums": "`when_required`: for a store that refuses the checksums which Amazon's clients add by default.",
-}
-"""What settings mean of which the docstring of `Settings` says nothing by itself."""
-
 
 def settings() -> str:
     """Return the page of settings: name, variables, default and meaning of each."""
-    said = {**_attributes(Settings), **SAID}
+    said = _attributes(Settings)
     rows = []
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias

@@ -87,15 +87,35 @@ class Settings(BaseSettings):
         Folder for oversize row groups while they are read; default: the system's temporary folder.
     commit_attempts
         Tries of one commit against other writers before `ConflictError` is raised.
+    s3_endpoint_url
+        Address of a store that is not Amazon's.
+    s3_region
+        Region of the bucket.
     s3_profile
         Asked for keys, region and endpoint that are not given otherwise.
+    s3_access_key_id
+        Key, with ``s3_secret_access_key``.
+    s3_secret_access_key
+        Its secret.
+    s3_session_token
+        Token of temporary keys.
+    s3_anonymous
+        Ask without a name: public buckets.
     s3_addressing
         ``auto``: path style at an endpoint of one's own, virtual hosts at AWS.
     s3_ca_bundle
         Certificates to trust. Polars and deltalake take them from ``SSL_CERT_FILE``, which is set to this unless it
         is set already.
-    s3_connect_timeout, s3_read_timeout, s3_attempts
-        Seconds, seconds and tries after which a store counts as unreachable.
+    s3_connect_timeout
+        Seconds to wait for a connection.
+    s3_read_timeout
+        Seconds to wait for an answer.
+    s3_attempts
+        Tries after which a store counts as unreachable.
+    s3_verify_tls
+        Whether the store's certificate is checked. Off is for trying only.
+    s3_checksums
+        ``when_required``: for a store that refuses the checksums which Amazon's clients add by default.
     """
 
     model_config = SettingsConfigDict(env_prefix="TRACTLAKE_", frozen=True, extra="ignore", populate_by_name=True)
