@@ -133,20 +133,9 @@ def plan(
     ContractError
         Another dataset type feeds the table already, or two units share an id.
     """
-    known: dict[int, Entry] = {}
-    standing: dict[int, Entry] = {}  # whose rows are in the table: a refused re-delivery leaves those before it
-    for entry in ledger:
-        known[entry.input_id] = entry
-        if entry.status != "refused":
-            standing[entry.input_id] = entry
-    known = {i: e for i, e in known.items() if e.status != "removed"}
-    standing = {i: e for i, e in standing.items() if e.status != "removed"}
+    known, standing = _newest(ledger)
     chosen = _choose_dataset_type(contract, inputs, standing.values(), dataset_type)
-    aside = [
-        LeftAside(i.uri, f"{contract.table} is fed by {chosen or 'plain files'}, this is {i.dataset_type or 'plain'}")
-        for i in inputs
-        if i.dataset_type != chosen
-    ]
+    aside = _of_others(contract, inputs, chosen)
     units = _latest_runs(contract, [i for i in inputs if i.dataset_type == chosen], aside)
     work: list[Planned] = []
     unchanged: list[Entry] = []
@@ -167,22 +156,40 @@ def plan(
             work.append(Planned(item, identity, unit, why, tuple(loaded.tracts) if loaded else ()))
     seen = {input_id(contract.table, unit) for unit in units}
     there = {item.uri for item in inputs}
-    gone = [
-        e for e in known.values() if e.input_id not in seen and e.uri not in there and storage.is_below(e.uri, roots)
-    ]
-    vanished = [standing.get(e.input_id, e) for e in gone]
+    gone = (e for e in known.values() if not (e.input_id in seen or e.uri in there) and storage.is_below(e.uri, roots))
     return Plan(
         table=contract.table,
         contract_digest=contract.digest,
         dataset_type=chosen,
         work=tuple(sorted(work, key=_sky_order)),
         unchanged=tuple(unchanged),
-        vanished=tuple(vanished),
+        vanished=tuple(standing.get(e.input_id, e) for e in gone),
         left_aside=tuple(aside),
         remove_vanished=remove_vanished,
         basis=basis,
         counts={why: sum(p.why == why for p in work) for why in ("new", "changed", "retry")},
     )
+
+
+def _of_others(contract: Contract, inputs: Iterable[Input], chosen: str | None) -> list[LeftAside]:
+    """Return the inputs that are of another dataset type than the one that feeds the table."""
+    fed = f"{contract.table} is fed by {chosen or 'plain files'}"
+    return [LeftAside(i.uri, f"{fed}, this is {i.dataset_type or 'plain'}") for i in inputs if i.dataset_type != chosen]
+
+
+def _newest(ledger: Iterable[Entry]) -> tuple[dict[int, Entry], dict[int, Entry]]:
+    """Return by id the newest entries, and those whose rows stand: a refused re-delivery leaves those before it."""
+    known: dict[int, Entry] = {}
+    standing: dict[int, Entry] = {}
+    for entry in ledger:
+        known[entry.input_id] = entry
+        if entry.status != "refused":
+            standing[entry.input_id] = entry
+    return _present(known), _present(standing)
+
+
+def _present(entries: Mapping[int, Entry]) -> dict[int, Entry]:
+    return {identity: entry for identity, entry in entries.items() if entry.status != "removed"}
 
 
 def _choose_dataset_type(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from warehouse import contracts, storage
 from warehouse.config import Settings
+from warehouse.contracts import Release
 from warehouse.errors import QueryError, near_misses
 from warehouse.simulate.detection import COADD_DEPTH, COADD_PHOTON_nJy, VISIT_PHOTON_nJy
 from warehouse.simulate.exposure import Compression, Exposure, tangent, visit_cards, written
@@ -35,6 +36,7 @@ from warehouse.simulate.sky import SimulatedSky, make_sky
 from warehouse.simulate.streams import stream
 from warehouse.simulate.tree import DataId, butler_path
 from warehouse.sky import skymap
+from warehouse.sky.skymap import SkyMap
 
 CALEXP, DIFFERENCE, COADD = "calexp", "goodSeeingDiff_differenceExp", "deepCoadd"
 IMAGE_TYPES = (CALEXP, DIFFERENCE, COADD)
@@ -113,15 +115,8 @@ def simulate_images(
         The store does not take the files.
     """
     settings = settings or Settings()
-    for name in dataset_types:
-        if name not in IMAGE_TYPES:
-            raise QueryError(f"no images of {name!r} to simulate; {near_misses(name, IMAGE_TYPES)}")
-    known = contracts.load(release)
-    if known.skymap is None or "ObsCore" not in known.tables:
-        raise QueryError(f"images of release {release} cannot be simulated; those of dp02 can", kind="release")
     sky = make_sky(
-        known,
-        skymap.named(known.skymap),
+        *_able(release, dataset_types),
         ra_deg=ra,
         dec_deg=dec,
         radius_deg=radius,
@@ -141,6 +136,17 @@ def simulate_images(
             if on_image is not None:
                 on_image(file.dataset_type, path, count)
     return tuple(paths)
+
+
+def _able(release: str, dataset_types: Collection[str]) -> tuple[Release, SkyMap]:
+    """Return a release whose images can be simulated, and its sky map (QueryError where they cannot)."""
+    for name in dataset_types:
+        if name not in IMAGE_TYPES:
+            raise QueryError(f"no images of {name!r} to simulate; {near_misses(name, IMAGE_TYPES)}")
+    known = contracts.load(release)
+    if known.skymap is None or "ObsCore" not in known.tables:
+        raise QueryError(f"images of release {release} cannot be simulated; those of dp02 can", kind="release")
+    return known, skymap.named(known.skymap)
 
 
 def _within(file: ImageFile, only: Mapping[str, Collection[int | str]] | None) -> bool:

@@ -151,15 +151,8 @@ def simulate(
     scope = Scope(sky, sky.visits[:forced_epochs], cache(partial(dia_objects, sky)))
     work = [(name, file) for name in names for file in FILES[name](scope) if _within(file.data_id, only)]
     write = partial(_write, out, run, seed, settings, row_group_bytes)
-    written = []
     with ThreadPoolExecutor(threads(settings, objects, row_group_bytes)) as pool:
-        for name, path, rows, size in pool.map(write, work):
-            if path is None:
-                continue
-            written.append((name, path, rows, size))
-            if on_file is not None:
-                on_file(name, rows, size)
-    return _report(out, sky, names, written)
+        return _report(out, sky, names, pool.map(write, work), on_file)
 
 
 def threads(settings: Settings, objects: int, row_group_bytes: int) -> int:
@@ -231,11 +224,20 @@ def _write(
 
 
 def _report(
-    out: str, sky: SimulatedSky, names: Iterable[str], written: Iterable[tuple[str, str, int, int]]
+    out: str,
+    sky: SimulatedSky,
+    names: Iterable[str],
+    written: Iterable[tuple[str, str | None, int, int]],
+    on_file: OnFile | None,
 ) -> SimulationReport:
+    """Return what was written, having told of each file as it was; those without rows have no path."""
     files, rows, sizes = (dict.fromkeys(names, 0) for _ in range(3))
     paths = []
     for name, path, count, size in written:
+        if path is None:
+            continue
+        if on_file is not None:
+            on_file(name, count, size)
         files[name] += 1
         rows[name] += count
         sizes[name] += size
