@@ -181,7 +181,8 @@ REGIONS = (regions.Cone, regions.Box, regions.Polygon)
 
 def python() -> str:
     """Return the page of the library: the verbs of `Warehouse`, regions, expressions, as their docstrings have them."""
-    verbs = {name: verb for name, verb in vars(Warehouse).items() if not name.startswith("_")}
+    rooms = (Warehouse, *Warehouse.__bases__)
+    verbs = {name: verb for room in rooms for name, verb in vars(room).items() if not name.startswith("_")}
     parts = ["# Python", PYTHON, "## Warehouse"]
     for name, verb in verbs.items():
         called = f"Warehouse.{name}" if isinstance(verb, classmethod) else f"wh.{name}"

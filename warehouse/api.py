@@ -5,22 +5,16 @@ Thin on purpose: each method names one function of the rooms below and hands it 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import polars as pl
 
 from warehouse.config import Settings
-from warehouse.contracts.derived import OBJECT_TRUTH, ObjectChoice
-from warehouse.contracts.image import IMAGE
-from warehouse.errors import NotFoundError, QueryError
-from warehouse.images import cutout as cutting
-from warehouse.images import finding, pixels, registry
-from warehouse.images.finding import Registered, Time
-from warehouse.images.registry import RegisterReport
+from warehouse.contracts.derived import OBJECT_TRUTH
+from warehouse.errors import QueryError
+from warehouse.images import finding, pixels
 from warehouse.ingest import run
 from warehouse.ingest.plan import Plan
 from warehouse.ingest.run import IngestReport
@@ -31,25 +25,19 @@ from warehouse.lake.audit import Finding
 from warehouse.lake.events import OnEvent, ignore
 from warehouse.lake.maintain import Upkeep
 from warehouse.lake.pins import Pin
-from warehouse.lake.root import Root
 from warehouse.query import catalogue, dataset, lightcurve, scan, skyinfo, sql
-from warehouse.query.areas import Area, Patch, Tract, places
+from warehouse.query.areas import Area
 from warehouse.query.dataset import Format
 from warehouse.query.lightcurve import Ids
-from warehouse.query.tables import Opened, Tables, Version
+from warehouse.query.tables import Version
 from warehouse.readers import Listing, list_inputs
-from warehouse.sky.regions import Region
 from warehouse.sky.skymap import SkyMap
-from warehouse.truth import matching, materialise, photoz_files
-from warehouse.truth import photoz as photoz_set
-from warehouse.truth import report as truth_report
-from warehouse.truth.match import MatchSettings
-from warehouse.truth.matching import MatchReport
-from warehouse.truth.materialise import MaterialiseReport, Staleness
-from warehouse.truth.report import TruthReport
+from warehouse.truth import materialise
+from warehouse.verbs.images import ImageVerbs
+from warehouse.verbs.truth import TruthVerbs
 
 
-class Warehouse:
+class Warehouse(ImageVerbs, TruthVerbs):
     """A warehouse at a URI, opened or created; cheap to make, safe to use from several threads.
 
     Examples
@@ -57,11 +45,6 @@ class Warehouse:
     >>> wh = Warehouse.open("s3://bucket/dp02")  # doctest: +SKIP
     >>> wh.ingest("Object", "s3://in/objectTable_tract/")  # doctest: +SKIP
     """
-
-    def __init__(self, root: Root, settings: Settings, *, release: str | None = None) -> None:
-        self.root = root
-        self.settings = settings
-        self._tables = Tables(root, settings, pin=release)
 
     @classmethod
     def open(cls, uri: str, *, release: str | None = None, settings: Settings | None = None) -> Warehouse:
@@ -362,191 +345,6 @@ class Warehouse:
         """Return the answer to a query in Polars' SQL over the warehouse's tables."""
         return sql.query(self._tables, query, version=version)
 
-    # ------------------------------------------------------------------------------------------------------- images
-
-    def register_images(
-        self,
-        uris: str | Sequence[str],
-        *,
-        dataset_type: str | None = None,
-        remove_vanished: bool = False,
-        on_event: OnEvent = ignore,
-        **data_id: int | str,
-    ) -> RegisterReport:
-        """Register images - calexp, difference images, coadds - by their headers; see `warehouse.images.registry`."""
-        self._writable()
-        return registry.register(
-            self.root,
-            [uris] if isinstance(uris, str) else list(uris),
-            self.settings,
-            dataset_type=dataset_type,
-            data_id=data_id,
-            remove_vanished=remove_vanished,
-            on_event=on_event,
-        )
-
-    def images(
-        self,
-        region: Area | None = None,
-        *,
-        band: str | None = None,
-        time: tuple[Time, Time] | None = None,
-        dataset_type: str | None = None,
-        version: Version | None = None,
-    ) -> pl.LazyFrame:
-        """Return the images that share sky with a region, a row of Image each; see `warehouse.images.finding.images`.
-
-        Parameters
-        ----------
-        region
-            As `scan` has it: a `Tract` or `Patch` is its outer box here, which is what a coadd covers.
-        time
-            First and last moment of the middle of the exposure: MJD (TAI), or datetimes.
-        """
-        opened = self._tables.open(IMAGE, version)
-        where = None
-        if region is not None:
-            where = [_tract_and_patch(p) if isinstance(p, Tract | Patch) else p for p in places(region, opened)]
-        found = self._registered(version)
-        return finding.images(found, where, band=band, time=time, dataset_type=dataset_type)
-
-    def cutout(
-        self,
-        ra: float,
-        dec: float,
-        size_arcsec: float,
-        *,
-        band: str | None = None,
-        dataset_type: str = "deepCoadd",
-        version: Version | None = None,
-        **data_id: int | str,
-    ) -> Any:  # noqa: ANN401 - a CCDData; astropy publishes no types
-        """Return a square piece of the image that shows a position, as ``CCDData``; only its tiles are read.
-
-        Raises
-        ------
-        NotFoundError
-            No image shows the position; the message names the nearest.
-        QueryError
-            Several visits or bands show it, and the data id does not say which.
-        """
-        row = finding.showing(self._registered(version), ra, dec, dataset_type, band, data_id)
-        return cutting.cut(row["uri"], ra, dec, size_arcsec, self.settings)
-
-    def _registered(self, version: Version | None) -> Registered:
-        """Return the images as of a version."""
-        opened = self._tables.open(IMAGE, version)
-        return Registered(self.root, opened.files, partial(scan.read, opened))
-
-    # -------------------------------------------------------------------------------- what is measured and what is true
-
-    def match(
-        self, *, how: MatchSettings | None = None, replace: bool = False, on_event: OnEvent = ignore
-    ) -> MatchReport:
-        """Compute MatchesTruth from TruthSummary and Object, where they have changed since.
-
-        Parameters
-        ----------
-        how
-            Radius, limits and columns; by default as before, at first as published.
-        replace
-            Whether matches that files brought may be replaced, all of them.
-
-        Raises
-        ------
-        ContractError
-            Files feed the table, and it was not told to replace them.
-        NotFoundError
-            There is no truth, or there are no objects.
-        """
-        self._writable()
-        return matching.match_truth(self.root, self.settings, how=how, replace=replace, on_event=on_event)
-
-    def materialise(self, *, choice: ObjectChoice | None = None, on_event: OnEvent = ignore) -> MaterialiseReport:
-        """Bring ObjectTruth - matches, truth and objects joined - up to date; only tracts that changed are made again.
-
-        Parameters
-        ----------
-        choice
-            Which columns of Object it holds; by default as before, at first id, position, flags, extendedness, and
-            PSF and cModel fluxes, errors and magnitudes in the bands that the release has.
-
-        Raises
-        ------
-        NotFoundError
-            One of the three tables holds nothing; the message says how to fill it.
-        """
-        self._writable()
-        return materialise.materialise(self.root, self.settings, choice=choice, on_event=on_event)
-
-    def staleness(self) -> Staleness:
-        """Return how far ObjectTruth is behind the tables that it is made of: which tracts, and why."""
-        return materialise.staleness(self.root, self.settings)
-
-    def photoz(self, region: Region | None = None, *, version: Version | None = None, **cuts: Any) -> pl.LazyFrame:  # noqa: ANN401 - as `Selection` has them
-        """Return a photo-z set: matched galaxies, measured magnitudes and true redshifts, 28 columns by default.
-
-        Parameters
-        ----------
-        region
-            That the truth's position lies in; None means everywhere.
-        version
-            A version of ObjectTruth, a moment, or the name of a pinned release; None for now.
-        cuts
-            What `warehouse.truth.photoz.Selection` takes, such as ``magnitude_limits={"i": (17, 25)}``.
-
-        Raises
-        ------
-        NotFoundError
-            ObjectTruth has not been made; `materialise` makes it.
-        QueryError
-            A cut that is none.
-        ContractError
-            ObjectTruth lacks a column that the set needs.
-        """
-        chosen = photoz_set.selection(region, cuts)
-        return photoz_set.photoz(self._near(self._object_truth(version), region), chosen)
-
-    def write_photoz(
-        self,
-        out: str | os.PathLike[str],
-        region: Region | None = None,
-        *,
-        version: Version | None = None,
-        **cuts: Any,  # noqa: ANN401 - as `Selection` has them
-    ) -> int:
-        """Write a photo-z set to a file of the format that its ending names, with its recipe; return its rows.
-
-        The endings and what they hold: `warehouse.truth.photoz_files.write`; the other arguments: `photoz`.
-        """
-        chosen = photoz_set.selection(region, cuts)
-        opened = self._object_truth(version)
-        rows = photoz_set.photoz(self._near(opened, region), chosen)
-        pinned = version if isinstance(version, str) else None if self._tables.pin is None else self._tables.pin.name
-        made = materialise.origin(self.root, opened.snapshot, self.settings)
-        recipe = {"release": self.root.release, "pinned": pinned, "versions": dict(made.versions), **chosen.recipe()}
-        return photoz_files.write(rows, os.fspath(out), recipe, made.contract)
-
-    def report(self, out: str | os.PathLike[str], *, version: Version | None = None) -> TruthReport:
-        """Draw what is measured against what is true, from ObjectTruth, into a folder with a static page."""
-        opened = self._object_truth(version)
-        return truth_report.write(self.root, opened.snapshot, out, self.settings)
-
-    @staticmethod
-    def _near(opened: Opened, region: Region | None) -> pl.LazyFrame:
-        """Return the rows of the files that a region can touch; which of them lie in it, the selection says once."""
-        return scan.read(opened, scan.chosen_rows(opened, region)[0])
-
-    def _object_truth(self, version: Version | None) -> Opened:
-        """Return ObjectTruth as of a version (NotFoundError says what makes it)."""
-        try:
-            return self._tables.open(OBJECT_TRUTH, version)
-        except NotFoundError as error:
-            if error.kind != "table":
-                raise
-            message = f"{error.message}; `tractlake materialise` makes it"
-            raise NotFoundError(message, kind="table", table=OBJECT_TRUTH, uri=self.root.uri) from error
-
     def pin(self, name: str) -> Pin:
         """Pin the present version of every table under a name, atomically (ConflictError where it is taken)."""
         self._writable()
@@ -559,13 +357,3 @@ class Warehouse:
     def unpin(self, name: str) -> None:
         """Remove a pinned release's name; `maintain` may then remove what only it needed."""
         pins.unpin(self.root, name, self.settings)
-
-    def _writable(self) -> None:
-        """Refuse to write where a pinned release is open (QueryError): its reader would not see what was written."""
-        if self._tables.pin is not None:
-            message = f"the pinned release {self._tables.pin.name!r} is open, which never changes; open it without"
-            raise QueryError(message, kind="pin", uri=self.root.uri)
-
-
-def _tract_and_patch(place: Tract | Patch) -> tuple[int, int | None]:
-    return place.tract, place.patch if isinstance(place, Patch) else None
