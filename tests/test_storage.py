@@ -15,6 +15,7 @@ from warehouse import storage
 from warehouse.config import Settings
 from warehouse.errors import InputError, QueryError, StorageError
 from warehouse.faults import translated
+from warehouse.s3 import _session
 
 SECRET, TOKEN = "hush", "passing"
 
@@ -149,9 +150,9 @@ def profiles(tmp_path, monkeypatch):
     (tmp_path / "credentials").write_text("[survey]\naws_access_key_id = from-file\naws_secret_access_key = hush\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    storage._session.cache_clear()
+    _session.cache_clear()
     yield
-    storage._session.cache_clear()
+    _session.cache_clear()
 
 
 @pytest.mark.usefixtures("profiles")
