@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import pytest
 from pydantic import ValidationError
 
-from warehouse.config import MIN_MEMORY, Settings
+from warehouse.config import MIN_MEMORY, Settings, _machine_memory
 
 KEY = "hush"
 
@@ -79,3 +80,30 @@ def test_settings_are_frozen_hashable_and_keep_secrets(settings):
     assert KEY not in repr(known)
     assert hash(known) == hash(Settings(s3_secret_access_key=KEY))
     assert copy.deepcopy(known) == known
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        ("0::/a.slice/b.scope", {"a.slice/b.scope/memory.max": "7000", "a.slice/memory.max": "9000"}, 7000),
+        ("0::/a.slice/b.scope", {"a.slice/b.scope/memory.max": "max", "a.slice/memory.max": "9000"}, 9000),
+        ("0::/a.slice/b.scope", {"a.slice/memory.max": "9000", "memory.max": "5000"}, 5000),
+        ("0::/a.slice", {"other.slice/memory.max": "5", "a.slice/c.scope/memory.max": "6"}, None),
+        ("0::/", {"memory.max": "8000"}, 8000),
+        ("0::/../../outer", {"memory.max": "8000"}, 8000),
+        ("4:cpu,memory:/d:1\n2:cpu:/e", {"memory/d:1/memory.limit_in_bytes": "6000"}, 6000),
+        ("4:cpu,memory:/d\n0::/d", {"memory/memory.limit_in_bytes": "6500", "d/memory.max": "6200"}, 6200),
+        (None, {"memory.max": "4000"}, 4000),
+        (None, {"memory/memory.limit_in_bytes": "4100"}, 4100),
+    ],
+)
+def test_the_memory_is_that_of_the_tightest_control_group_around_the_process(tmp_path, groups, limits, expected):
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(groups + "\n")
+    for path, limit in limits.items():
+        place = tmp_path / "sys/fs/cgroup" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(limit + "\n")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert _machine_memory(tmp_path) == (machine if expected is None else expected)

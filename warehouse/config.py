@@ -7,6 +7,7 @@ business of `warehouse.storage`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,15 +26,32 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MIN_MEMORY = 512 << 20
 
 
-def _machine_memory() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or its control group's if less."""
+def _machine_memory(root: Path = Path("/")) -> int:
+    """Return the bytes of memory that this process may use: the machine's, or those of a control group around it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for limit in _limits(root):
         try:
-            total = min(total, int(Path(limit).read_text(encoding="ascii")))
+            total = min(total, int(limit.read_text(encoding="ascii")))
         except (OSError, ValueError):
             continue
     return total
+
+
+def _limits(root: Path) -> Iterator[Path]:
+    """Yield where the limits of this process's control groups may stand, of the inner ones first."""
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        groups = ["0::/", "1:memory:/"]  # all that can be looked at is the outermost of either version
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        group = base / path.lstrip("/")
+        for place in (group, *group.parents):
+            if place.is_relative_to(base):
+                yield place / ("memory.limit_in_bytes" if controllers else "memory.max")
 
 
 def _default_memory() -> ByteSize:
