@@ -101,6 +101,7 @@ def test_the_memory_is_that_of_the_tightest_control_group_around_the_process(tmp
     if groups is not None:
         (tmp_path / "proc/self").mkdir(parents=True)
         (tmp_path / "proc/self/cgroup").write_text(groups + "\n")
+    (tmp_path / "memory.max").write_text("1\n")  # no control group's
     for path, limit in limits.items():
         place = tmp_path / "sys/fs/cgroup" / path
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,19 @@ def test_a_constraint_is_asked_of_the_butler(repository, settings):
     assert [item.data_id["visit"] for item in listing.inputs] == [214437]
 
 
+@pytest.mark.parametrize(
+    ("dataset_type", "constraint", "found"),
+    [("objectTable", "tract = 4431", 2), ("sourceTable_visit", "visit > 200000", 1)],
+)
+def test_a_number_without_what_it_counts_in_is_refused_with_the_question_to_ask(
+    repository, settings, dataset_type, constraint, found
+):
+    with pytest.raises(QueryError, match="Name it as well") as caught:
+        list_butler(str(repository), [EARLY], [dataset_type], constraint, settings)
+    question = caught.value.message.partition("such as: ")[2]
+    assert len(list_butler(str(repository), [EARLY], [dataset_type], question, settings).inputs) == found
+
+
 def test_the_tree_of_a_repository_is_listed_as_the_butler_names_it(repository, settings):
     """The path grammar is held against the paths that a Butler makes."""
     asked = ["objectTable", "sourceTable", "sourceTable_visit", "visitTable"]

@@ -6,6 +6,7 @@ then read as any others: the Butler tells URIs, data ids and runs, and opens not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from warehouse.readers.formats import known_suffix
 from warehouse.readers.reader import Input
 from warehouse.readers.tree import Listing
 
+_EXAMPLES = {"skymap": "DC2", "instrument": "LSSTCam-imSim"}
 _EXTRA = "pip install 'tractlake[butler]'"
 
 
@@ -54,7 +56,7 @@ def list_butler(
     for what, given in (("collection", collections), ("dataset type", dataset_types)):
         if not given or isinstance(given, str):
             raise QueryError(f"give at least one {what} in a list, found {given!r}", kind="butler", uri=repository)
-    with _translated(repository), _opened(repository) as butler:
+    with _translated(repository, where), _opened(repository) as butler:
         named: list[tuple[Any, Any]] = []
         for name in dataset_types:
             refs = _refs(butler, repository, name, collections, where)
@@ -92,7 +94,7 @@ def _opened(repository: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _translated(repository: str) -> Iterator[None]:
+def _translated(repository: str, where: str | None) -> Iterator[None]:
     with translated(repository, "asking the Butler"):
         try:
             yield
@@ -103,8 +105,17 @@ def _translated(repository: str) -> Iterator[None]:
             if "MissingCollectionError" in names:
                 raise NotFoundError(text, kind="collection", uri=repository) from error
             if "ButlerUserError" in names:
-                raise QueryError(f"the Butler refuses the question: {text}", kind="butler", uri=repository) from error
+                message = f"the Butler refuses the question: {text}{_advice(text, where)}"
+                raise QueryError(message, kind="butler", uri=repository) from error
             raise
+
+
+def _advice(text: str, where: str | None) -> str:
+    """Return what to ask instead where a number was given without what it counts in, such as a tract of no sky map."""
+    lacks = re.search(r"dependent on (\w+) without constraining", text)
+    if lacks is None or lacks[1] not in _EXAMPLES:
+        return ""
+    return f" Name it as well, such as: {lacks[1]} = '{_EXAMPLES[lacks[1]]}' AND ({where})"
 
 
 def _refs(butler: Any, repository: str, name: str, collections: Sequence[str], where: str | None) -> list[Any]:  # noqa: ANN401 - a Butler, which publishes no types
