@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -60,6 +63,26 @@ def test_columns_are_chosen_after_the_four_that_always_stand(wh):
     one = wh.scan("ForcedSource", columns=["objectId"]).collect()["objectId"][0]
     found = wh.lightcurve(one, columns=["psfFlux", "band", "objectId", "psfFluxErr"])
     assert found.columns == ["objectId", "visit", "expMidptMJD", "band", "psfFlux", "psfFluxErr"]
+
+
+def test_times_are_those_of_the_newest_visits_or_of_the_pin(wh, tmp_path):
+    """They are kept with the version of Visit that they came from, and no longer."""
+    tree = shutil.copytree(simulated().tree, tmp_path / "tree")
+    grows = Warehouse.open(str(simulated().copy(tmp_path)), settings=SETTINGS)
+    one = wh.scan("ForcedSource", columns=["objectId"]).collect()["objectId"][0]
+    before = grows.lightcurve(one)
+    grows.pin("before")
+    pinned = Warehouse.open(grows.uri, release="before", settings=SETTINGS)
+    assert pinned.lightcurve(one).equals(before)
+    for path in tree.rglob("visitTable_*.parq"):
+        raw = pd.read_parquet(path)
+        raw["expMidptMJD"] += 1000.0
+        raw.to_parquet(path)
+    Warehouse.open(grows.uri, settings=SETTINGS).ingest("Visit", str(tree))
+    later = grows.lightcurve(one)
+    assert (later["expMidptMJD"] - before["expMidptMJD"]).to_list() == [1000.0] * before.height
+    for same in (pinned.lightcurve(one), grows.lightcurve(one, version="before")):
+        assert same.equals(before)
 
 
 def test_ids_that_have_no_rows_give_none(wh):

@@ -90,6 +90,57 @@ def test_rows_are_the_same_however_the_table_s_folder_is_called(every, tmp_path)
         assert found.height == there.scan("Object", CONE).select(pl.len()).collect().item(), name
 
 
+@pytest.mark.parametrize("region", [None, CONE, [CONE, Tract(3831)], Patch(3831, 10)])
+@pytest.mark.parametrize("primary", [False, True])
+@pytest.mark.parametrize("columns", [["objectId"], ["patch"], ["i_cModelFlux", "tract", "coord_ra"], ["input_id"], []])
+def test_columns_that_are_named_are_those_of_the_whole_table(wh, region, primary, columns):
+    """What a region and `primary` need beside them is read and not given."""
+    some = wh.scan("Object", region, columns=columns, primary=primary)
+    rows = wh.scan("Object", region, primary=primary)
+    assert some.collect_schema() == rows.select(columns).collect_schema()
+    assert some.collect().equals(rows.collect().select(columns))
+
+
+def asked(frame: pl.LazyFrame) -> list[object]:
+    """Rows, however they are counted."""
+    ra, flux = pl.col("coord_ra"), pl.col("i_cModelFlux")
+    counts = [
+        frame.select(pl.len()),
+        frame.select(pl.len(), flux.count().alias("not null"), flux.null_count().alias("null")),
+        frame.filter(ra > 62.0).select(pl.len()),
+        frame.filter(pl.col("patch") == 10).select(pl.len()),
+        frame.head(7).select(pl.len()),
+        frame.slice(5).select(pl.len()),
+        frame.select(flux.drop_nulls().len()),
+        frame.group_by("tract").agg(pl.len()).sort("tract"),
+        pl.concat([frame, frame]).select(pl.len()),
+        pl.SQLContext(o=frame).execute("SELECT COUNT(*) AS n, COUNT(i_cModelFlux) AS known FROM o"),
+    ]
+    return [count.collect().rows() for count in counts]
+
+
+@pytest.mark.parametrize("region", [None, CONE, Tract(3831)])
+def test_counts_are_those_of_the_rows_however_they_are_asked_for(wh, every, region, monkeypatch):
+    """What the log tells of files is told to Polars by a parameter that it has not published; all is as without."""
+    wanted = {None: pl.lit(value=True), CONE: CONE.expr("coord_ra", "coord_dec")}.get(region, pl.col("tract") == 3831)
+    rows = every.filter(wanted)
+    expected = asked(rows.lazy())
+    assert asked(wh.scan("Object", region)) == expected
+    monkeypatch.setattr("warehouse.query.scan._TAKEN", frozenset())
+    assert asked(wh.scan("Object", region)) == expected
+
+
+def test_rows_that_the_log_counts_are_counted_without_a_file(wh, tmp_path):
+    copy = simulated().copy(tmp_path)
+    for path in (copy / "Object").rglob("tract=*/*/*.parquet"):
+        path.unlink()
+    bare = Warehouse.open(str(copy), settings=SETTINGS)
+    for region in (None, Tract(3831), Patch(3831, 10)):
+        count = bare.scan("Object", region).select(pl.len()).collect().item()
+        assert count == wh.scan("Object", region, columns=["objectId"]).collect().height > 0
+    assert bare.sql("SELECT COUNT(*) FROM Object").collect().item() == wh.scan("Object").collect().height
+
+
 def test_nowhere_is_an_empty_frame_of_the_right_columns(wh):
     for nowhere in ([], Cone(10.0, 10.0, 0.1), Box(200.0, 201.0, 0.0, 1.0), Tract(1), Patch(3831, 48)):
         frame = wh.scan("Object", nowhere).collect()
@@ -200,6 +251,13 @@ def test_older_files_lack_columns_that_the_table_has_got_since(growing):
     frame = scan(tables, POINTS).collect()
     assert frame.columns == ["id", "ra", "dec", "tract", "patch", "input_id"]
     assert frame["dec"].null_count() == 1
+
+
+def test_a_table_whose_log_does_not_count_rows_is_counted_by_its_files(growing):
+    tables, _ = growing
+    opened = tables.open(POINTS)
+    opened.__dict__["files"] = opened.files.with_columns(num_records=pl.lit(None, pl.Int64))
+    assert scan(tables, POINTS).select(pl.len()).collect().item() == 3
 
 
 def test_threads_that_scan_while_rows_arrive_each_see_one_whole_version(growing):

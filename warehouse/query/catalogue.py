@@ -82,7 +82,7 @@ def _of_rows(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataFram
     empty = pl.DataFrame(schema=[*dimensions, "rows"])
     if any(key not in wheres for key in dimensions):
         return empty  # the rows cannot tell, and no input was delivered as this dataset type
-    rows = select(opened, delivered, asked)
+    rows = select(opened, delivered, asked, list(dict.fromkeys(wheres[key].column for key in dimensions)))
     if rows is None:
         return empty
     keys = [wheres[key].expr().alias(key) for key in dimensions]

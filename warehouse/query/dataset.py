@@ -63,19 +63,19 @@ def get(
     names = list(asked.contract.by_name) if columns is None else list(columns)
     opened.check(*names)
     delivered = deliveries(tables, opened)
-    rows = select(opened, delivered, asked)
+    rows = select(opened, delivered, asked, names)
     if rows is None:
         raise _no_dataset(opened, delivered, asked)
     if format == "lazy":
-        return rows.select(names)
-    frame = rows.select(names).collect()
+        return rows
+    frame = rows.collect()
     if not frame.height and not _exists(opened, delivered, asked):
         raise _no_dataset(opened, delivered, asked)
     return frames.given(frame, asked.contract, format)
 
 
-def select(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.LazyFrame | None:
-    """Return the rows that fulfil the conditions of a data id; None where there can be none."""
+def select(opened: Opened, delivered: Deliveries, asked: Asked, columns: Sequence[str]) -> pl.LazyFrame | None:
+    """Return the columns of the rows that fulfil the conditions of a data id; None where there can be none."""
     conditions, inputs = _told(delivered, asked)
     if conditions is None:
         return None
@@ -94,7 +94,8 @@ def select(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.LazyFrame 
         if not _is_partition(opened, condition):
             filters.append(condition.expr())
     chosen = opened.files.filter(mask)
-    return read(opened, chosen).filter(*filters) if chosen.height else None
+    needed = [*columns, *(name for expr in filters for name in expr.meta.root_names())]
+    return read(opened, chosen, needed).filter(*filters).select(columns) if chosen.height else None
 
 
 def _told(delivered: Deliveries, asked: Asked) -> tuple[tuple[Condition, ...] | None, pl.DataFrame | None]:
@@ -145,8 +146,8 @@ def _exists(opened: Opened, delivered: Deliveries, asked: Asked) -> bool:
         return True
     dimensions = asked.dataset_type.dimensions
     whole = replace(asked, conditions=tuple(c for c in asked.conditions if c.key in dimensions))
-    rows = select(opened, delivered, whole) if whole != asked else None
-    return rows is not None and rows.select(INPUT_ID).head(1).collect().height > 0
+    rows = select(opened, delivered, whole, [INPUT_ID]) if whole != asked else None
+    return rows is not None and rows.head(1).collect().height > 0
 
 
 def _no_dataset(opened: Opened, delivered: Deliveries, asked: Asked) -> NotFoundError:

@@ -67,9 +67,12 @@ class Deliveries:
 
 def deliveries(tables: Tables, opened: Opened) -> Deliveries:
     """Return the live inputs of a table as of the version that is open."""
-    rows = tables.ledger(opened.table).filter(
-        pl.col("version") <= opened.snapshot.version, pl.col("status") != "refused"
-    )
+    known = tables.ledger(opened.table)
+    return opened.once("deliveries", lambda: _live(opened, known), of=known)
+
+
+def _live(opened: Opened, known: pl.DataFrame) -> Deliveries:
+    rows = known.filter(pl.col("version") <= opened.snapshot.version, pl.col("status") != "refused")
     newest = rows.sort("version", maintain_order=True).group_by(INPUT_ID, maintain_order=True).last()
     live = newest.filter(pl.col("status") == "committed").select(rows.columns)
     return Deliveries(live, bool(live.height) and int(live.get_column("rows_committed").sum()) == opened.rows)

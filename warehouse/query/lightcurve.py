@@ -134,15 +134,16 @@ def _rows(opened: Opened, column: str, ids: npt.NDArray[np.int64], wanted: list[
     faster, than held against a list. Many ids are asked of all files at once.
     """
     chosen = opened.files.filter(pruning.holding(opened, column, ids))
+    needed = [column, *(name for expr in wanted for name in expr.meta.root_names())]
     if not ids.size or not chosen.height:
-        return opened.empty.select(wanted).collect()
+        return read(opened, chosen.clear(), needed).select(wanted).collect()
     every = ids.tolist()
     if len(every) > _FEW_IDS * chosen.height:
         within = pl.col(column).is_between(every[0], every[-1])
-        return read(opened, chosen).filter(within & pl.col(column).is_in(every)).select(wanted).collect()
+        return read(opened, chosen, needed).filter(within & pl.col(column).is_in(every)).select(wanted).collect()
     first, last, _ = pruning.shares(chosen, column, ids)
     asked = [
-        read(opened, chosen[number : number + 1]).filter(_one_of(column, every[begin:end])).select(wanted)
+        read(opened, chosen[number : number + 1], needed).filter(_one_of(column, every[begin:end])).select(wanted)
         for number, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True))
     ]
     return pl.concat(pl.collect_all(asked))
@@ -163,7 +164,7 @@ def _times(tables: Tables, version: Version | None) -> pl.DataFrame:
         message = "light curves take their times and bands from this table, and nothing has been loaded into it"
         raise NotFoundError(message, kind="table", table="Visit", uri=tables.root.uri)
     names = [VISIT, visits.time, BAND]
-    return read(known, known.files).select(names).unique(VISIT, keep="any").collect()
+    return known.once("times", read(known, known.files, names).unique(VISIT, keep="any").collect)
 
 
 def _ordered(found: pl.DataFrame, column: str, time: str) -> pl.DataFrame:

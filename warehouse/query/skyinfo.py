@@ -83,7 +83,7 @@ def _unclear() -> pl.Expr:
 def _measured(opened: Opened, files: pl.DataFrame, rows: pl.Expr | None) -> pl.DataFrame:
     """Return rows, extents and means of each patch, from the position columns."""
     ra, dec = (pl.col(name) for name in opened.position())
-    frame = read(opened, files)
+    frame = read(opened, files, [TRACT, PATCH, *opened.position()])
     if rows is not None:
         frame = frame.filter(rows)
     turned = pl.when(ra > 180).then(ra - 360).otherwise(ra)  # loses no digit, and RA 0 is in its middle

@@ -8,11 +8,12 @@ opened. Which files a question needs is the business of `warehouse.query.pruning
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from threading import Lock
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -29,6 +30,7 @@ from warehouse.sky.skymap import SkyMap
 Version = int | str | datetime
 """A table's version: its number, the name of a pinned release, or a moment (UTC where it names no zone)."""
 
+T = TypeVar("T")
 _KEPT_VERSIONS = 32
 
 
@@ -40,6 +42,7 @@ class Opened:
     snapshot: Snapshot
     sky: SkyMap
     settings: Settings
+    _once: dict[str, tuple[object, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def table(self) -> str:
@@ -60,20 +63,18 @@ class Opened:
         return pl.Schema(self.snapshot.schema)
 
     @cached_property
-    def file_schema(self) -> pl.Schema:
-        """The columns that stand in the files: all but the partition columns, which stand in the paths."""
-        return pl.Schema({n: t for n, t in self.schema.items() if n not in self.contract.partition_by})
-
-    @cached_property
-    def empty(self) -> pl.LazyFrame:
-        """No rows of the table's columns."""
-        return pl.LazyFrame(schema=self.schema)
-
-    @cached_property
     def rows(self) -> int | None:
         """Rows of the table as its log counts them, None where a file's count is not told."""
         counts = self.files.get_column("num_records")
         return None if counts.null_count() else int(counts.sum())
+
+    def once(self, what: str, make: Callable[[], T], *, of: object = None) -> T:
+        """Return what `make` makes of this version and of the object `of`: made once, and kept with the version."""
+        kept = self._once.get(what)
+        if kept is None or kept[0] is not of:
+            self._once[what] = kept = of, make()
+        made: T = kept[1]
+        return made
 
     def check(self, *names: str) -> None:
         """Refuse names that are no columns of the table (NotFoundError with the near misses)."""
