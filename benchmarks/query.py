@@ -5,7 +5,9 @@
 Scale 1 is 2 million rows of Object over a dozen tracts and more than 20 million of ForcedSource. Medians of 20 random
 places, or of as many as are answered in `--seconds`, warm. All must give the same rows. The S3 server is a read-only
 one of our own over the very same files (`query_s3.py` says why), which counts what it sends. LSDB and ACID read
-catalogues that hold no other columns than those asked for (see `query_sky.py`).
+catalogues that hold no other columns than those asked for (see `query_sky.py`). Rows by tract are asked for in each
+one's documented way: of tractlake by `sky_info`, which answers from the log, as a plain group-by does not. The count of
+LSDB is a number that its open catalogue holds; tractlake looks for a newer version first.
 """
 
 from __future__ import annotations

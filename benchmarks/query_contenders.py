@@ -51,7 +51,7 @@ def tractlake(at: Place) -> Answers:
         "patch": lambda tract, patch: wh.get("objectTable", tract=tract, patch=patch, columns=OBJECT),
         "light curves": lambda *ids: wh.lightcurve(ids, columns=photometry),
         "count": lambda: wh.scan("Object").select(pl.len()).collect().item(),
-        "by tract": lambda: wh.scan("Object").group_by("tract").agg(n=pl.len()).collect(),
+        "by tract": lambda: wh.sky_info("Object", means=False).group_by("tract").agg(n=pl.col("rows").sum()),
     }
 
 
@@ -103,7 +103,7 @@ def duckdb(at: Place) -> Answers:
     connection = engine.connect()
     connection.execute("SET parquet_metadata_cache = true")
     if at.endpoint:
-        reach_s3(connection, at.endpoint)
+        reach_s3(connection, at.endpoint, at.lake)
     from deltalake import DeltaTable
 
     for table in ("Object", "ForcedSource"):
@@ -137,7 +137,7 @@ def duckdb(at: Place) -> Answers:
     }
 
 
-def reach_s3(connection: Any, endpoint: str) -> None:  # noqa: ANN401 - DuckDB's
+def reach_s3(connection: Any, endpoint: str, lake: str) -> None:  # noqa: ANN401 - DuckDB's
     """Let DuckDB read from S3: with its own extension, or by way of s3fs where that cannot be had."""
     import duckdb as engine
 
@@ -147,7 +147,9 @@ def reach_s3(connection: Any, endpoint: str) -> None:  # noqa: ANN401 - DuckDB's
     except engine.Error:
         import s3fs
 
-        files = s3fs.S3FileSystem(key=KEY_ID, secret=SECRET, endpoint_url=endpoint)
+        # Listed once, no file is asked for its size at each query; reading ahead would only send what is not wanted.
+        files = s3fs.S3FileSystem(key=KEY_ID, secret=SECRET, endpoint_url=endpoint, default_cache_type="none")
+        files.find(lake.removeprefix("s3://"))
         connection.register_filesystem(files)
         return
     connection.execute(
