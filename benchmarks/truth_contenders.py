@@ -62,7 +62,7 @@ def cone_polars(warehouse: str, cone: list[float]) -> Said:
     import polars as pl
 
     from warehouse import Cone
-    from warehouse.truth.columns import ab_magnitude
+    from warehouse.photometry import abmag
 
     files = {table: live(warehouse, table) for table in ("MatchesTruth", "TruthSummary", "Object")}
 
@@ -85,7 +85,7 @@ def cone_polars(warehouse: str, cone: list[float]) -> Said:
                 "coord_ra",
                 "coord_dec",
                 *flux.values(),
-                *(ab_magnitude(f).alias(f"{b}_cModelMag") for b, f in flux.items()),
+                *(abmag(f).alias(f"{b}_cModelMag") for b, f in flux.items()),
             )
         )
         for band, (bright, faint) in LIMITS.items():
@@ -191,7 +191,7 @@ def whole_duckdb(warehouse: str, out: str) -> Said:
             FULL OUTER JOIN read_parquet({live(warehouse, "Object")}, hive_partitioning = true) o
                 ON k.match_objectId = o.objectId
             WHERE k.id_truth_type IS NOT NULL OR (o.detect_isPrimary AND NOT o.merge_peak_sky)
-        ) TO '{out}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (tract, patch))
+        ) TO '{out}' (FORMAT parquet, COMPRESSION snappy, PARTITION_BY (tract, patch))
     """  # noqa: S608 - our own words
     connection = duckdb.connect()
     connection.execute("SET preserve_insertion_order = false")

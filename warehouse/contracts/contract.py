@@ -19,6 +19,7 @@ import pyarrow as pa
 from warehouse.errors import NotFoundError, near_misses
 
 Assignment = Literal["declared", "derived", "through", "none"]
+Compression = Literal["zstd", "snappy"]
 
 TRACT = "tract"
 PATCH = "patch"
@@ -116,6 +117,8 @@ class Contract:
     `Column.nullable` is what the release publishes; the table itself refuses nulls in `required` columns only,
     because published files keep to the rest less strictly than the published schema.
 
+    `compression` is that of its data files: docs/design/004-file-layout.md.
+
     Pickles (it crosses process borders) and hashes.
     """
 
@@ -137,6 +140,7 @@ class Contract:
     derive: Mapping[str, str] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     time: str | None = None
+    compression: Compression = "zstd"
 
     def __hash__(self) -> int:
         return hash((self.release, self.table))

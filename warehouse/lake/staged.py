@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from warehouse import storage
 from warehouse.config import Settings
-from warehouse.contracts.contract import Contract
+from warehouse.contracts.contract import Compression, Contract
 from warehouse.errors import InputError, StorageError
 from warehouse.faults import translated
 from warehouse.lake import layout
@@ -41,6 +41,7 @@ def write(
     statistics: Sequence[str],
     partition: Mapping[str, int | str] | None = None,
     row_group_rows: int = ROW_GROUP_ROWS,
+    compression: Compression = "zstd",
 ) -> StagedFile:
     """Write `frame`, whose columns are those of `schema` in that order, as one staged file, and check what was written.
 
@@ -55,8 +56,8 @@ def write(
     with translated(uri, "writing"):
         frame.write_parquet(
             uri,
-            compression="zstd",
-            compression_level=COMPRESSION_LEVEL,
+            compression=compression,
+            compression_level=COMPRESSION_LEVEL if compression == "zstd" else None,
             row_group_size=row_group_rows,
             mkdir=storage.scheme(uri) == "file",
             storage_options=storage.polars_options(uri, settings) or None,
@@ -80,6 +81,7 @@ def write_rows(
         schema=contract.file_schema,
         statistics=contract.statistics,
         partition=layout.partition_values(partition),
+        compression=contract.compression,
     )
 
 

@@ -13,11 +13,10 @@ import numpy.typing as npt
 import polars as pl
 
 from warehouse.errors import QueryError
+from warehouse.photometry import Columnlike, abmag, abmag_err, floats
 
-AB_ZERO_POINT = 31.4
-"""AB magnitude of 1 nJy, as Rubin rounds it (8.9 + 22.5)."""
+__all__ = ["abmag", "abmag_err", "healpix", "separation_arcsec"]
 
-Columnlike = str | float | pl.Expr
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -25,24 +24,12 @@ _DEGREE = math.pi / 180
 _ORDERS = 29  # the deepest order whose cell numbers fit 62 bits
 
 
-def abmag(flux_nJy: Columnlike) -> pl.Expr:
-    """Return the AB magnitude of a flux in nJy; null for a flux that is not positive."""
-    flux = _floats(flux_nJy)
-    return pl.when(_positive(flux)).then(AB_ZERO_POINT - 2.5 * flux.log10())
-
-
-def abmag_err(flux_nJy: Columnlike, flux_err_nJy: Columnlike) -> pl.Expr:
-    """Return the 1-sigma error of `abmag`, to first order: 2.5 / ln 10 times the relative error of the flux."""
-    flux, error = _floats(flux_nJy), _floats(flux_err_nJy)
-    return pl.when(_positive(flux) & error.is_finite()).then(2.5 / math.log(10) * error / flux)
-
-
 def separation_arcsec(ra_a: Columnlike, dec_a: Columnlike, ra_b: Columnlike, dec_b: Columnlike) -> pl.Expr:
     """Return the great-circle separation of two positions in degrees, in arcsec.
 
     The haversine formula (Sinnott 1984, Sky & Telescope 68, 158), which keeps its digits at small separations.
     """
-    lon_a, lat_a, lon_b, lat_b = (_floats(angle) * _DEGREE for angle in (ra_a, dec_a, ra_b, dec_b))
+    lon_a, lat_a, lon_b, lat_b = (floats(angle) * _DEGREE for angle in (ra_a, dec_a, ra_b, dec_b))
     chord = ((lat_b - lat_a) * 0.5).sin().pow(2) + lat_a.cos() * lat_b.cos() * ((lon_b - lon_a) * 0.5).sin().pow(2)
     arcsec = 2 * chord.sqrt().clip(upper_bound=1.0).arcsin() * (3600 / _DEGREE)
     return pl.when(arcsec.is_finite()).then(arcsec)
@@ -75,18 +62,8 @@ def healpix(ra: Columnlike, dec: Columnlike, order: int) -> pl.Expr:
             else series.to_frame("cell").select(pl.when(pl.Series(known)).then(pl.col("cell"))).to_series()
         )
 
-    both = pl.struct(_floats(ra).alias("ra"), _floats(dec).alias("dec"))
+    both = pl.struct(floats(ra).alias("ra"), floats(dec).alias("dec"))
     return both.map_batches(cells, return_dtype=pl.Int64, is_elementwise=True)
-
-
-def _floats(value: Columnlike) -> pl.Expr:
-    """Return an expression in doubles: a float32 column would pull the arithmetic down to its digits."""
-    expression = value if isinstance(value, pl.Expr) else pl.col(value) if isinstance(value, str) else pl.lit(value)
-    return expression.cast(pl.Float64)
-
-
-def _positive(flux: pl.Expr) -> pl.Expr:
-    return flux.is_finite() & (flux > 0)
 
 
 def _cells(ra_deg: Floats, dec_deg: Floats, order: int) -> Ints:

@@ -15,7 +15,7 @@ import polars as pl
 from warehouse import storage
 from warehouse.errors import QueryError
 from warehouse.query import pruning
-from warehouse.query.areas import Area, Patch, Tract, places, rows_of
+from warehouse.query.areas import Area, Patch, Place, Tract, places, rows_of
 from warehouse.query.tables import Opened, Tables, Version
 
 PRIMARY = "detect_isPrimary"
@@ -73,8 +73,7 @@ def files(tables: Tables, table: str, region: Area | None = None, *, version: Ve
     The partition columns stand in the paths (``tract=4431/patch=17``), as Hive writes them. A file of the list may
     hold rows outside the region.
     """
-    found, _ = chosen_rows(tables.open(table, version), region)
-    return found.get_column("uri").to_list()
+    return touched(tables.open(table, version), region).get_column("uri").to_list()
 
 
 def chosen_rows(opened: Opened, region: Area | None) -> tuple[pl.DataFrame, pl.Expr | None]:
@@ -82,11 +81,17 @@ def chosen_rows(opened: Opened, region: Area | None) -> tuple[pl.DataFrame, pl.E
     if region is None:
         return opened.files, None
     wanted = places(region, opened)
-    if not wanted:
-        return opened.files.clear(), None
-    chosen = opened.files.filter(pruning.touching(opened, wanted))
     whole = all(isinstance(place, Tract | Patch) for place in wanted)
-    return chosen, None if whole else rows_of(opened, wanted)
+    return _touched(opened, wanted), None if whole else rows_of(opened, wanted)
+
+
+def touched(opened: Opened, region: Area | None) -> pl.DataFrame:
+    """Return the files that `region` can touch; all, where there is none."""
+    return opened.files if region is None else _touched(opened, places(region, opened))
+
+
+def _touched(opened: Opened, wanted: Sequence[Place]) -> pl.DataFrame:
+    return opened.files.filter(pruning.touching(opened, wanted)) if wanted else opened.files.clear()
 
 
 def _primary(opened: Opened) -> pl.Expr:

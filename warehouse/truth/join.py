@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
+import numpy as np
 import polars as pl
 
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT
@@ -20,10 +21,14 @@ from warehouse.contracts.derived import (
     ObjectChoice,
 )
 from warehouse.errors import ContractError, QualityError
-from warehouse.truth.columns import ab_magnitude, target_candidate
+from warehouse.photometry import abmag
+from warehouse.truth.columns import target_candidate
 from warehouse.truth.neighbours import separation_arcsec
 
 Frame = pl.DataFrame
+
+STATUS = pl.Enum([MATCHED, MISSED, UNMATCHED_OBJECT])
+"""In the order in which a patch's rows lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +162,8 @@ def paired(matches: Frame, truth: Frame, objects: Frame, choice: ObjectChoice = 
     Returns
     -------
     pl.DataFrame
-        ``match_status``, ``tract``, ``patch``, ``id_truth_type``, ``objectId`` and the row numbers ``mt_row``,
-        ``ts_row``, ``obj_row`` in the three frames, null for what a row has not.
+        ``match_status`` (an Enum), ``tract``, ``patch`` and the row numbers ``mt_row``, ``ts_row``, ``obj_row`` in the
+        three frames, null for what a row has not.
 
     Raises
     ------
@@ -181,19 +186,18 @@ def paired(matches: Frame, truth: Frame, objects: Frame, choice: ObjectChoice = 
     )
     alone = at_object.filter("_candidate").join(known, on="objectId", how="anti", maintain_order="left")
     explained = known.join(at_object, on="objectId", how="left", maintain_order="left")
-    status = pl.when(pl.col("obj_row").is_null()).then(pl.lit(MISSED)).otherwise(pl.lit(MATCHED))
+    matched, missed, unmatched = (pl.lit(status, STATUS) for status in (MATCHED, MISSED, UNMATCHED_OBJECT))
     return pl.concat(
         [
             explained.with_columns(
-                status.alias("match_status"),
-                pl.when(pl.col("obj_row").is_not_null()).then("objectId"),
+                pl.when(pl.col("obj_row").is_null()).then(missed).otherwise(matched).alias("match_status"),
                 pl.coalesce(TRACT, f"ts_{TRACT}").alias(TRACT),
                 pl.coalesce(PATCH, f"ts_{PATCH}").alias(PATCH),
             ),
-            alone.with_columns(pl.lit(UNMATCHED_OBJECT).alias("match_status")),
+            alone.with_columns(unmatched.alias("match_status")),
         ],
         how="diagonal",
-    ).select("match_status", TRACT, PATCH, "id_truth_type", "objectId", "mt_row", "ts_row", "obj_row")
+    ).select("match_status", TRACT, PATCH, "mt_row", "ts_row", "obj_row")
 
 
 def tally(rows: Frame) -> Tally:
@@ -222,20 +226,23 @@ def _chosen(objects: Frame, rows: pl.Series, choice: ObjectChoice) -> Frame:
     """Return the chosen Object columns of `rows` under their new names, and the magnitudes made from them."""
     taken = choice.taken()
     magnitudes = {name: flux for name, flux in choice.derived().items() if name not in taken}
-    needed = dict.fromkeys((*taken, *magnitudes.values()))
-    found = objects.select(pl.col(*needed).gather(rows)).with_columns(pl.col("objectId").cast(pl.Int64))
-    return found.select(
+    # Before rows are gathered: most rows have no object, and a logarithm of nothing takes as long as any.
+    found = objects.select(
         *(pl.col(name).alias(f"obj_{name}") for name in taken),
-        *(ab_magnitude(pl.col(flux)).alias(f"obj_{name}") for name, flux in magnitudes.items()),
-    )
+        *(abmag(flux).alias(f"obj_{name}") for name, flux in magnitudes.items()),
+    ).with_columns(pl.col("obj_objectId").cast(pl.Int64))
+    return found.select(pl.all().gather(rows))
 
 
 def _with_status(pairs: Frame, wide: Frame) -> Frame:
     """Return the rows with status, position and separation, in the order of ObjectTruth's columns."""
-    places = [wide[name].to_numpy() for name in ("ts_ra", "ts_dec", "obj_coord_ra", "obj_coord_dec")]
+    places = wide.select("ts_ra", "ts_dec", "obj_coord_ra", "obj_coord_dec")
+    matched = (pairs["match_status"] == MATCHED).to_numpy()
+    separation = np.full(wide.height, np.nan)
+    separation[matched] = separation_arcsec(*(place.to_numpy()[matched] for place in places))
     added = wide.select(
-        match_status=pairs["match_status"],
-        separation_arcsec=pl.Series(separation_arcsec(*places)).fill_nan(None),
+        match_status=pairs["match_status"].cast(pl.String),
+        separation_arcsec=pl.Series(separation).fill_nan(None),
         ra_deg=pl.coalesce("ts_ra", "obj_coord_ra"),
         dec_deg=pl.coalesce("ts_dec", "obj_coord_dec"),
     )

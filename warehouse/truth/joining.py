@@ -23,7 +23,7 @@ from warehouse.lake.delta import StagedFile
 from warehouse.lake.events import Event, OnEvent, ignore
 from warehouse.lake.units import input_id
 from warehouse.truth import tables
-from warehouse.truth.join import Tally, assembled, paired, tally
+from warehouse.truth.join import STATUS, Tally, assembled, paired, tally
 from warehouse.truth.tables import Ints, Slice
 from warehouse.truth.units import (
     MATCHES,
@@ -37,7 +37,7 @@ from warehouse.truth.units import (
 )
 
 # Rows of this many bytes are gathered at a time: enough to forget the calls' own cost, and memory stays small.
-GROUP_BYTES = 16 << 20
+GROUP_BYTES = 32 << 20
 # What a group needs beside its own rows: the frames they are gathered from, the sorted copy, the file being written.
 COPIES = 4
 
@@ -124,16 +124,26 @@ def _numbered_pairs(unit: JoinUnit, sides: Mapping[str, _Side], settings: Settin
         matches, truth, objects = _only_linked(unit, matches, truth, objects)
     pairs = paired(matches, truth, objects, unit.choice).filter(pl.col(TRACT) == unit.tract)
     at_truth, at_object = pairs[_ROWS[TRUTH]], pairs[_ROWS[OBJECTS]]
-    places = {
-        "ra_deg": pl.select(pl.coalesce(truth["ra"].gather(at_truth), objects["coord_ra"].gather(at_object))),
-        "dec_deg": pl.select(pl.coalesce(truth["dec"].gather(at_truth), objects["coord_dec"].gather(at_object))),
-    }
+    places = pl.select(
+        ra_deg=pl.coalesce(truth["ra"].gather(at_truth), objects["coord_ra"].gather(at_object)),
+        dec_deg=pl.coalesce(truth["dec"].gather(at_truth), objects["coord_dec"].gather(at_object)),
+    )
     numbers = [
         frame[_NUMBER].gather(pairs[_ROWS[table]]).cast(pl.Int64).alias(_ROWS[table])
         for table, frame in ((MATCHES, matches), (TRUTH, truth), (OBJECTS, objects))
     ]
-    ordered = pairs.with_columns(*numbers, **{name: frame.to_series() for name, frame in places.items()})
-    return ordered.sort(PATCH, *unit.contract.cluster_by, maintain_order=True)
+    return pairs.with_columns(numbers)[_order(pl.concat([pairs, places], how="horizontal"), unit.contract.cluster_by)]
+
+
+def _order(pairs: pl.DataFrame, cluster_by: Sequence[str]) -> Ints:
+    """Return the rows' places by patch, status and the contract's other keys, as a stable sort by all of them has it.
+
+    Of small integers numpy has a radix sort: a third of the time of one sort by four keys.
+    """
+    status, *keys = cluster_by
+    by_place = pairs.select(pl.arg_sort_by(*keys, maintain_order=True)).to_series().to_numpy()
+    kind = pairs.select(pl.col(PATCH).cast(pl.UInt16) * len(STATUS.categories) + pl.col(status).to_physical())
+    return by_place[np.argsort(kind.to_series().to_numpy()[by_place], kind="stable")]
 
 
 def _only_linked(

@@ -81,17 +81,20 @@ def _loose(root: Root, tract: int, slices: Slices, settings: Settings) -> pl.Dat
         return tables.read(part, root.contract(table), columns, settings)
 
     at_home = pl.lit(tract, pl.Int64)
-    rows = here(MATCHES, ("id_truth_type", "match_candidate", "match_objectId")).filter(
-        pl.col("match_candidate").fill_null(value=False) | pl.col("match_objectId").is_not_null()
-    )
-    truth = here(TRUTH, ("id_truth_type",)).with_columns(at_home.alias("truth"))
-    objects = here(OBJECTS, ("objectId",)).with_columns(at_home.alias("object"))
+    truth = here(TRUTH, ("id_truth_type",)).to_series().implode()
+    objects = here(OBJECTS, ("objectId",)).to_series().implode()
+    named = pl.col("match_objectId").is_not_null()
     return (
-        rows.drop("match_candidate")
-        .with_columns(at_home.alias("match"))
-        .join(truth, on="id_truth_type", how="left")
-        .join(objects, left_on="match_objectId", right_on="objectId", how="left")
-        .filter(pl.col("truth").is_null() | (pl.col("match_objectId").is_not_null() & pl.col("object").is_null()))
+        here(MATCHES, ("id_truth_type", "match_candidate", "match_objectId"))
+        .filter(pl.col("match_candidate").fill_null(value=False) | named)
+        .select(
+            "id_truth_type",
+            "match_objectId",
+            match=at_home,
+            truth=pl.when(pl.col("id_truth_type").is_in(truth)).then(at_home),
+            object=pl.when(pl.col("match_objectId").is_in(objects)).then(at_home),
+        )
+        .filter(pl.col("truth").is_null() | (named & pl.col("object").is_null()))
     )
 
 

@@ -20,8 +20,9 @@ import polars as pl
 
 from warehouse.contracts.derived import BANDS
 from warehouse.errors import ContractError, QueryError
+from warehouse.photometry import AB_ZERO_POINT
 from warehouse.sky.skymap import SkyMap
-from warehouse.truth.columns import AB_ZERO_POINT, target_candidate
+from warehouse.truth.columns import target_candidate
 from warehouse.truth.neighbours import Floats, Ints, nearest
 
 Bools = npt.NDArray[np.bool_]

@@ -19,8 +19,8 @@ import polars as pl
 
 from warehouse.contracts.derived import BANDS, MATCHED
 from warehouse.errors import ContractError, QueryError, near_misses
+from warehouse.photometry import abmag, abmag_err
 from warehouse.sky.regions import Region
-from warehouse.truth.columns import ab_magnitude, ab_magnitude_error
 
 Limits = Mapping[str, tuple[float | None, float | None]]
 
@@ -155,12 +155,11 @@ def _made(selection: Selection, known: list[str]) -> dict[str, pl.Expr]:
     """Return the columns that are computed because ObjectTruth does not hold them, by name."""
     made = {}
     for band in dict.fromkeys((*selection.bands, *selection.magnitude_limits)):
-        flux, error = pl.col(f"obj_{band}_cModelFlux"), pl.col(f"obj_{band}_cModelFluxErr")
-        made[f"obj_{band}_cModelMag"] = ab_magnitude(flux)
-        made[f"obj_{band}_cModelMagErr"] = ab_magnitude_error(flux, error)
-    if not selection.errors:
-        made = {name: expression for name, expression in made.items() if not name.endswith("Err")}
-    made = {name: expression for name, expression in made.items() if name not in known}
+        flux, magnitude = f"obj_{band}_cModelFlux", f"obj_{band}_cModelMag"
+        if magnitude not in known:
+            made[magnitude] = abmag(flux)
+        if selection.errors and f"{magnitude}Err" not in known:
+            made[f"{magnitude}Err"] = abmag_err(flux, f"{flux}Err")
     if selection.train_fraction is not None:
         made["split"] = split(pl.col("mt_id_truth_type"), selection.train_fraction, selection.seed)
     return made

@@ -16,7 +16,7 @@ import polars as pl
 
 from warehouse.contracts.contract import Contract
 from warehouse.contracts.derived import BANDS, MATCHED, MISSED, UNMATCHED_OBJECT
-from warehouse.truth.columns import ab_magnitude
+from warehouse.photometry import abmag
 
 Floats = npt.NDArray[np.float64]
 Counts = dict[str, npt.NDArray[np.int64]]
@@ -66,8 +66,8 @@ def bands_of(contract: Contract) -> tuple[str, ...]:
 def counted(rows: pl.DataFrame, layout: Layout) -> Counts:
     """Return the histograms of some rows, by name."""
     frame = rows.with_columns(
-        *(ab_magnitude(pl.col(f"ts_flux_{b}").cast(pl.Float64)).alias(f"true_{b}") for b in layout.bands),
-        *(ab_magnitude(pl.col(f"obj_{b}_cModelFlux").cast(pl.Float64)).alias(f"measured_{b}") for b in layout.bands),
+        *(abmag(f"ts_flux_{b}").alias(f"true_{b}") for b in layout.bands),
+        *(abmag(f"obj_{b}_cModelFlux").alias(f"measured_{b}") for b in layout.bands),
     )
     by_status = {
         status: frame.filter(pl.col("match_status") == status) for status in (MATCHED, MISSED, UNMATCHED_OBJECT)
