@@ -19,7 +19,9 @@ from pathlib import Path
 import measure
 from measure import Said
 
-CONTENDERS, SKY = (str(Path(__file__).with_name(name)) for name in ("truth_contenders.py", "truth_sky.py"))
+CONTENDERS, SKY, HATS = (
+    str(Path(__file__).with_name(name)) for name in ("truth_contenders.py", "truth_sky.py", "truth_hats.py")
+)
 FIRST_TRACT = 3820
 CONE_RADIUS_DEG = 0.2
 TWENTY = 20
@@ -46,6 +48,16 @@ def prepared(tracts: int) -> str:
     return str(place)
 
 
+def catalogues(tracts: int) -> str:
+    """Return the path of the HATS catalogues of this warehouse, made unless they stand."""
+    place = measure.WORK / f"truth-{tracts}-hats"
+    if not (place / "objects" / "collection.properties").exists():
+        measure.remove(place)
+        arguments = json.dumps({"warehouse": prepared(tracts), "out": str(place)})
+        measure.run([sys.executable, HATS, arguments], env={"PYTHONPATH": _paths()}, patience=3600)
+    return str(place)
+
+
 def compare(tracts: int, rounds: int) -> dict[str, list[measure.Timing]]:
     """Return the timings of each comparison; the first of each is what the others are held against."""
     found = {"the whole join, written": whole(prepared(tracts), rounds)}
@@ -55,6 +67,7 @@ def compare(tracts: int, rounds: int) -> dict[str, list[measure.Timing]]:
         "tractlake": partial(contender, "cone_ours", **question),
         "Polars, in memory": partial(contender, "cone_polars", **question),
         "DuckDB": partial(contender, "cone_duckdb", **question),
+        "LSDB": partial(contender, "cone_lsdb", **question, hats=catalogues(tracts)),
     }
     expected = cones["tractlake"]()["rows"]
     found["the photo-z cone"] = measure.side_by_side(cones, dict.fromkeys(cones, rounds), expected_rows=expected)
