@@ -67,7 +67,7 @@ def compare(tracts: int, rounds: int) -> dict[str, list[measure.Timing]]:
         "tractlake": partial(contender, "cone_ours", **question),
         "Polars, in memory": partial(contender, "cone_polars", **question),
         "DuckDB": partial(contender, "cone_duckdb", **question),
-        "LSDB": partial(contender, "cone_lsdb", **question, hats=catalogues(tracts)),
+        "LSDB": partial(contender, "cone_lsdb", hats=catalogues(tracts), cone=question["cone"]),
     }
     expected = cones["tractlake"]()["rows"]
     found["the photo-z cone"] = measure.side_by_side(cones, dict.fromkeys(cones, rounds), expected_rows=expected)

@@ -122,7 +122,7 @@ def cone_duckdb(warehouse: str, cone: list[float]) -> Said:
     return asked(lambda: connection.sql(query).to_arrow_table().num_rows)
 
 
-def cone_lsdb(warehouse: str, cone: list[float], hats: str) -> Said:
+def cone_lsdb(hats: str, cone: list[float]) -> Said:
     """Join the catalogues by their ids, partition by partition, margins included, inside a cone; they are open already.
 
     LSDB joins what lies in one partition or its margin: enough here, where a match reaches half an arcsecond.

@@ -13,6 +13,7 @@ from warehouse.simulate import simulate
 from warehouse.truth import matching
 from warehouse.truth.match import PUBLISHED, MatchSettings, match_tract
 from warehouse.truth.matching import default_settings, match_truth, outdated
+from warehouse.truth.materialise import materialise
 
 MEASURED = {"xErr": 0.1, "yErr": 0.1, **{f"{band}_cModelFluxErr": 10.0 for band in BANDS}}
 
@@ -213,3 +214,55 @@ def test_the_columns_are_the_published_ones(world):
     match_truth(world.root, world.settings)
     schema = delta.snapshot(world.root.table_uri(MATCHES), world.settings).schema
     assert schema.names == [*PUBLISHED, "tract", "patch", "input_id"]
+
+
+def test_at_the_edge_of_two_tracts_nothing_falls_between_and_nothing_counts_twice(world):
+    [(edge, _, south, north)] = world.root.sky.inner_box(3831).bounds()
+    arcsec = 1 / 3600 / 0.8  # of right ascension, there
+    beyond, inside = (int(world.root.sky.find_tract(edge + d * arcsec, 0.5 * (south + north))) for d in (-0.1, 0.1))
+    assert beyond != inside == 3831
+
+    def at(number, offset_arcsec):
+        return {"ra": edge + offset_arcsec * arcsec, "dec": 0.5 * (south + north) + number * 5 / 3600}
+
+    def measured(tract, number, offset_arcsec, **more):
+        place = at(number, offset_arcsec)
+        return placed(world, tract, number, coord_ra=place["ra"], coord_dec=place["dec"], **more)
+
+    for tract, truth, objects in (
+        # Object 100 was detected beyond the edge by the tract of its truth; object 101 is the neighbour's.
+        (
+            inside,
+            [truth_row(n, **at(n, 0.1)) for n in (100, 101)],
+            [measured(inside, 100, -0.1), measured(inside, 101, -0.1, primary=False)],
+        ),
+        (
+            beyond,
+            [truth_row(102, **at(102, -0.1))],
+            [measured(beyond, 100, -0.1, primary=False) | {"objectId": 999}]
+            + [measured(beyond, n, -0.1) | {"objectId": 1000 + n} for n in (101, 102)],
+        ),
+    ):
+        world.put(TRUTH, tract, truth)
+        world.put(OBJECT, tract, objects)
+    match_truth(world.root, world.settings)
+    materialise(world.root, world.settings)
+    rows = world.joined().filter(pl.col("tract").is_in([inside, beyond])).sort("ts_id", "obj_objectId")
+    assert rows.select("match_status", "tract", "ts_id", "obj_objectId").rows() == [
+        ("unmatched_object", beyond, None, 1101),
+        ("matched", inside, "100", 102),
+        ("missed", inside, "101", None),
+        ("matched", beyond, "102", 1102),
+    ]
+    # Matches that name the neighbour's object, as files may have them, find it: once, and counted.
+    world.held[MATCHES, inside] = matches(world).filter(pl.col("tract") == inside)
+    named = pl.when(pl.col("id") == "101").then(1101).otherwise("match_objectId").alias("match_objectId")
+    world.put(MATCHES, inside, world.held[MATCHES, inside].with_columns(named).to_dicts())
+    done = materialise(world.root, world.settings)
+    assert done.tally.across_tracts == 1
+    rows = world.joined().filter(pl.col("tract").is_in([inside, beyond])).sort("ts_id")
+    assert rows.select("match_status", "tract", "ts_id", "obj_objectId").rows() == [
+        ("matched", inside, "100", 102),
+        ("matched", beyond, "101", 1101),
+        ("matched", beyond, "102", 1102),
+    ]

@@ -11,6 +11,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import h5py
 import polars as pl
 import pytest
 
@@ -75,6 +76,16 @@ def flow_run_into(server: PrefectServer, warehouse: Path):
 def completed_tasks(server: PrefectServer, flow_run_id: str):
     asked = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     return {run["name"] for run in server.ask("/task_runs/filter", asked)}
+
+
+def ended_tasks(server: PrefectServer, flow_run_id: str, number: int):
+    """Return the names of a flow run's completed tasks once the server knows of so many."""
+
+    def enough():
+        names = completed_tasks(server, flow_run_id)
+        return names if len(names) >= number else None
+
+    return server.wait(enough, f"{number} tasks of {flow_run_id}")
 
 
 def delivered(tree: Path, dataset_type: str) -> int:
@@ -238,6 +249,51 @@ def test_sigterm_ends_a_flow_in_order_and_the_next_run_goes_on(server, tree, tmp
     assert run_tractlake(server, "ingest", "--direct", "-w", warehouse, tree).returncode == 0
     assert rows(warehouse, "Object") == delivered(tree, "objectTable")
     assert all(finding.holds for finding in Warehouse.open(str(warehouse)).audit())
+
+
+TRUTH_FLOWS = """
+import json, sys
+from flows import truth
+warehouse, out = sys.argv[1:]
+print(json.dumps([
+    truth.match_truth(warehouse),
+    truth.materialise_matches(warehouse),
+    truth.photoz(warehouse, f"{out}/set.hdf5", errors=True, train_fraction=0.8),
+    truth.report(warehouse, f"{out}/report"),
+]))
+"""
+
+
+def test_the_flows_of_truth_run_in_tasks_and_end_as_the_library_does(server, tmp_path):
+    wh = Warehouse.create(str(tmp_path / "warehouse"))
+    wh.ingest_tree(str(skies.make(tmp_path / "tree", {"objectTable": "Object", "truth_summary": "TruthSummary"})))
+    program = [sys.executable, "-c", TRUTH_FLOWS, wh.uri, str(tmp_path)]
+    done = subprocess.run(program, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    matched, joined, written, drawn = json.loads(done.stdout.splitlines()[-1])
+    assert matched["rows"] == rows(tmp_path / "warehouse", "TruthSummary")
+    assert joined["rows"] == rows(tmp_path / "warehouse", "ObjectTruth")
+    assert written["rows"] == wh.photoz().select(pl.len()).collect().item() > 0
+    with h5py.File(tmp_path / "set.hdf5") as file:
+        assert file["photometry/mag_err_i_lsst"].shape == (written["rows"],)
+    statuses = dict(wh.scan("ObjectTruth").collect()["match_status"].value_counts().iter_rows())
+    assert {name: n for name, n in drawn.items() if name != "page" and n} == statuses
+    assert Path(drawn["page"]).read_text("utf-8").startswith("<!doctype html>")
+
+    tracts = sorted(matched["tracts"])
+    assert len(tracts) == 2
+    for flow, tasks, artifacts in (
+        ("match_truth", {f"match tract {tract}" for tract in tracts}, {"match-truth"}),
+        ("materialise_matches", {f"join tract {tract}" for tract in tracts}, {"materialise-matches"}),
+        ("photoz", {"photoz"}, {"photoz"}),
+        ("report", {"report"}, {"truth-report", "truth-report-page"}),
+    ):
+        runs = server.ask("/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})
+        [run] = [run for run in runs if run["parameters"]["warehouse"] == wh.uri]
+        assert run["state"]["type"] == "COMPLETED"
+        assert {name.partition("-")[0] for name in ended_tasks(server, run["id"], len(tasks))} == tasks
+        found = server.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+        assert {artifact["key"] for artifact in found} == artifacts
 
 
 def test_the_demo_shows_every_step_on_a_server_of_its_own(server, tmp_path):
