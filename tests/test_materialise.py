@@ -68,6 +68,18 @@ def test_the_first_run_makes_every_tract_in_one_commit(world):
     assert done.files == 6
 
 
+def test_a_patch_lies_by_status_then_position_so_that_matches_are_read_without_the_rest(world):
+    by = ["match_status", "dec_deg", "ra_deg"]
+    world.put(TRUTH, 1, [truth_row(n, 0, dec=-37.0 + (n * 7 % 10) / 3600) for n in range(10, 20)])
+    world.put(MATCHES, 1, [match_row(n, n if n % 3 else None, 0) for n in range(10, 20)])
+    world.put(OBJECT, 1, [object_row(n, 0) for n in range(10, 20)])
+    made(world)
+    frames = [pl.read_parquet(path, glob=False) for path in Path(world.root.table_uri(JOINED)).rglob("*.parquet")]
+    assert {status for frame in frames for status in frame["match_status"]} == {"matched", "missed", "unmatched_object"}
+    for frame in frames:
+        assert frame.select(by).rows() == sorted(frame.select(by).rows())
+
+
 def test_a_run_with_nothing_to_do_commits_nothing(world):
     made(world)
     again = made(world)

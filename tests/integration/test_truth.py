@@ -112,7 +112,7 @@ def test_of_several_match_rows_of_one_truth_the_best_is_kept_and_the_others_are_
     path = world.files(FILES["MatchesTruth"])[0]
     rows = pl.read_parquet(path, glob=False)
     best = rows.filter(pl.col("match_candidate"), pl.col("match_objectId") > 1).head(20)
-    without = best.with_columns(match_objectId=pl.lit(0, pl.Int64), match_chisq=pl.lit(None, pl.Float64))
+    without = best.with_columns(pl.col("match_chisq") - 1, match_objectId=pl.lit(0, pl.Int64))
     worse = best.with_columns(pl.col("match_chisq") + 1, match_objectId=pl.col("match_objectId").reverse())
     pl.concat([without, worse, rows, without]).write_parquet(path)
     done = load(world, *FILES)["MatchesTruth"]
