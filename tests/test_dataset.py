@@ -149,6 +149,8 @@ def test_sky_map_and_instrument_may_be_named_as_the_butler_does(wh):
         ("visitTable", {"tract": 3831}, QueryError, "has no 'tract'"),
         ("objectTable", {"tract": "3831", "patch": 9}, QueryError, "expected an integer, found '3831'"),
         ("objectTable", {"tract": 3831.0, "patch": 9}, QueryError, "expected an integer"),
+        ("objectTable", {"tract": 2**63, "patch": 9}, QueryError, "tract: expected an integer of 64 bits"),
+        ("objectTable", {"tract": 3831, "patch": 9, "visitt": 3}, QueryError, "has no 'visitt'.*dimensions: tract, pa"),
         ("objectTable", {"tract": True, "patch": 9}, QueryError, "expected an integer"),
         ("forcedSourceTable", {"tract": 3831, "patch": 9, "band": 3}, QueryError, "expected a word"),
         ("objectTable", {"tract": 3831, "patch": 48}, NotFoundError, "no objectTable tract=3831 patch=48; nearest"),
@@ -185,6 +187,8 @@ def test_unknown_columns_and_formats_are_refused(wh):
     where = wh.data_ids("objectTable").drop("rows").row(0, named=True)
     with pytest.raises(NotFoundError, match="did you mean objectId"):
         wh.get("objectTable", **where, columns=["objektId"])
+    with pytest.raises(QueryError, match="expected a list of columns' names"):
+        wh.get("objectTable", **where, columns="objectId")
     with pytest.raises(QueryError, match="did you mean astropy"):
         wh.get("objectTable", **where, format="astropie")
 

@@ -114,6 +114,8 @@ def test_bad_questions_are_refused(wh, tmp_path):
             wh.lightcurve(ids)
     with pytest.raises(NotFoundError, match="did you mean psfFlux"):
         wh.lightcurve(1, columns=["psfFlu"])
+    with pytest.raises(QueryError, match="expected a list of columns' names"):
+        wh.lightcurve(1, columns="psfFlux")
     empty = Warehouse.create(str(tmp_path / "empty"), settings=SETTINGS)
     with pytest.raises(NotFoundError, match=r"ForcedSource.*nothing has been loaded"):
         empty.lightcurve(1)

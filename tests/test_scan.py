@@ -178,6 +178,11 @@ def test_a_table_that_has_no_position_says_where_to_look(wh):
         ("Object", {"version": 99}, NotFoundError, "no version 99"),
         ("Object", {"version": -1}, NotFoundError, "no version -1"),
         ("Object", {"version": "2026-11"}, NotFoundError, "no pinned release '2026-11'"),
+        ("Object", {"version": True}, QueryError, "a pinned release, found True"),
+        ("Object", {"version": 1.0}, QueryError, r"a pinned release, found 1\.0"),
+        ("Object", {"version": datetime(1999, 1, 1, tzinfo=UTC)}, NotFoundError, "no table yet at 1999-01-01 00:00"),
+        ("Object", {"columns": "objectId"}, QueryError, "expected a list of columns' names, found 'objectId'"),
+        ("Object", {"columns": ["objectId", 3]}, QueryError, "expected a list of columns' names"),
     ],
 )
 def test_bad_questions_are_answered_with_what_was_meant(wh, table, options, error, says):

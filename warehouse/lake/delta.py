@@ -189,6 +189,8 @@ def snapshot(uri: str, settings: Settings, version: int | datetime | None = None
             raise NotFoundError(message, kind="version", uri=uri)
         if version is not None:
             table = _as_of(table, uri, version)
+        if isinstance(version, datetime) and table.version() == 0:
+            _refuse_before(uri, version, settings)
     return Snapshot(uri, table.version(), table)
 
 
@@ -198,6 +200,14 @@ def _as_of(table: DeltaTable, uri: str, version: int | datetime) -> DeltaTable:
     except (DeltaError, OSError, ValueError) as error:
         raise NotFoundError(f"version {version} cannot be read any more: {error}", kind="version", uri=uri) from error
     return table
+
+
+def _refuse_before(uri: str, moment: datetime, settings: Settings) -> None:
+    """Refuse a moment at which there was no table yet: delta-rs answers it with the first, empty version."""
+    first = next(commits(uri, settings, until=0), None)
+    if first is not None and moment < first.timestamp:
+        message = f"there was no table yet at {moment.isoformat(' ')}; it is of {first.timestamp.isoformat(' ')}"
+        raise NotFoundError(message, kind="version", uri=uri)
 
 
 def commit(

@@ -107,20 +107,18 @@ def _conditions(
     release: Release, skymap: str, contract: Contract, found: DatasetType, data_id: Mapping[str, object]
 ) -> list[Condition]:
     ours = {"skymap": skymap, "instrument": release.instrument}
+    for key in data_id:
+        if key not in ours and key not in found.dimensions and _where(release, contract, found, key) is None:
+            hint = ", ".join(found.dimensions) or "none"
+            message = f"{found.name} has no {key!r}, and its rows do not tell one; its dimensions: {hint}"
+            raise QueryError(message, kind="data_id", table=contract.table)
     given = {key: _value(contract, key, value) for key, value in data_id.items()}
     for key in ours.keys() & given.keys():
         if given.pop(key) != ours[key]:
             message = f"{key} {data_id[key]!r} is not this warehouse's, which is {ours[key]!r}"
             raise NotFoundError(message, kind="data_id", table=contract.table)
-    conditions = []
-    for key in sorted(given, key=lambda k: found.dimensions.index(k) if k in found.dimensions else len(given)):
-        packed = _where(release, contract, found, key)
-        if packed is None and key not in found.dimensions:
-            hint = ", ".join(found.dimensions) or "none"
-            message = f"{found.name} has no {key!r}, and its rows do not tell one; its dimensions: {hint}"
-            raise QueryError(message, kind="data_id", table=contract.table)
-        conditions.append(Condition(key, given[key], packed))
-    return conditions
+    order = sorted(given, key=lambda k: found.dimensions.index(k) if k in found.dimensions else len(given))
+    return [Condition(key, given[key], _where(release, contract, found, key)) for key in order]
 
 
 def _where(release: Release, contract: Contract, found: DatasetType, key: str) -> Packed | None:
@@ -148,4 +146,7 @@ def _value(contract: Contract, key: str, value: object) -> Value:
         raise QueryError(f"{key}: expected a word, found {value!r}", kind="data_id", table=contract.table)
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise QueryError(f"{key}: expected an integer, found {value!r}", kind="data_id", table=contract.table)
-    return operator.index(value)
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise QueryError(f"{key}: expected an integer of 64 bits, found {number}", kind="data_id", table=contract.table)
+    return number

@@ -60,8 +60,8 @@ def get(
     root = tables.root
     asked = understood(root.contracts, root.skymap, dataset_type, data_id)
     opened = tables.open(asked.contract.table, version)
-    names = list(asked.contract.by_name) if columns is None else list(columns)
-    opened.check(*names)
+    names = list(asked.contract.by_name) if columns is None else columns
+    opened.check(names)
     delivered = deliveries(tables, opened)
     rows = select(opened, delivered, asked, names)
     if rows is None:

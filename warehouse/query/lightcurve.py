@@ -66,8 +66,8 @@ def lightcurve(
     ids = _numbers(given)
     contract, column = _table_of(tables, owner, detections=detections)
     opened = tables.open(contract.table, version)
-    wanted = list(contract.by_name if columns is None else columns)
-    opened.check(*wanted)
+    wanted = list(contract.by_name) if columns is None else columns
+    opened.check(wanted)
     visit = _visit_of(tables, contract)
     rows = _rows(opened, column, ids, [*map(pl.col, dict.fromkeys([column, *wanted])), visit.alias("__visit")])
     times = _times(tables, version)

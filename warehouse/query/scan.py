@@ -58,7 +58,7 @@ def scan(
     """
     opened = tables.open(table, version)
     if columns is not None:
-        opened.check(*columns)
+        opened.check(columns)
     chosen, rows = chosen_rows(opened, region)
     wanted = [*([] if rows is None else [rows]), *([_primary(opened)] if primary else [])]
     if columns is None:

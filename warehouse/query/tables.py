@@ -8,7 +8,7 @@ opened. Which files a question needs is the business of `warehouse.query.pruning
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -76,9 +76,12 @@ class Opened:
         made: T = kept[1]
         return made
 
-    def check(self, *names: str) -> None:
-        """Refuse names that are no columns of the table (NotFoundError with the near misses)."""
-        for name in names:
+    def check(self, columns: Sequence[str]) -> None:
+        """Refuse names that are no columns of the table (NotFoundError with the near misses), and what is no list."""
+        if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+            message = f"expected a list of columns' names, found {columns!r}"
+            raise QueryError(message, kind="columns", table=self.table)
+        for name in columns:
             if name not in self.schema:
                 message = f"no column {name!r}; {near_misses(name, self.schema)}"
                 raise NotFoundError(message, kind="column", table=self.table)
@@ -145,10 +148,15 @@ class Tables:
         ------
         NotFoundError
             No such table, nothing loaded into it, or no such version or pin.
+        QueryError
+            What is no version.
         StorageError
             The store does not answer.
         """
         contract = self.contract(table)
+        if isinstance(version, bool) or not isinstance(version, int | str | datetime | None):
+            message = f"expected a version's number, a moment or the name of a pinned release, found {version!r}"
+            raise QueryError(message, kind="version", table=table)
         if version is None and self.pin is not None:
             version = self._pinned(contract.table, self.pin)
         elif isinstance(version, str):
