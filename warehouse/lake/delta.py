@@ -194,6 +194,19 @@ def snapshot(uri: str, settings: Settings, version: int | datetime | None = None
     return Snapshot(uri, table.version(), table)
 
 
+def advanced(kept: Snapshot, settings: Settings) -> Snapshot:
+    """Return the newest version of a table, reading only what its log has got since; `kept` itself where nothing.
+
+    The table object moves on with the log, so what is wanted of `kept` must have been asked of it before.
+    """
+    try:
+        kept.table.update_incremental()
+    except Exception:  # noqa: BLE001 - whatever it was, opening the table anew mends it or says it in our words
+        return snapshot(kept.uri, settings)
+    version = kept.table.version()
+    return kept if version == kept.version else Snapshot(kept.uri, version, kept.table)
+
+
 def _as_of(table: DeltaTable, uri: str, version: int | datetime) -> DeltaTable:
     try:
         table.load_as_version(version)

@@ -230,18 +230,8 @@ class Tables:
         with lock:
             kept = self._newest.get(name)
             uri = self.root.table_uri(name)
-            snapshot = delta.snapshot(uri, self.settings) if kept is None else _advanced(kept, self.settings)
+            snapshot = delta.snapshot(uri, self.settings) if kept is None else delta.advanced(kept, self.settings)
             self._newest[name] = snapshot
             # What the log tells of this version is taken down now, because its table object moves on with the log.
             _ = snapshot.files, snapshot.schema
         return snapshot
-
-
-def _advanced(kept: Snapshot, settings: Settings) -> Snapshot:
-    """Return the newest version of a table, reading only what its log has got since; `kept` itself where nothing."""
-    try:
-        kept.table.update_incremental()
-    except Exception:  # noqa: BLE001 - whatever it was, opening the table anew mends it or says it in our words
-        return delta.snapshot(kept.uri, settings)
-    version = kept.table.version()
-    return kept if version == kept.version else Snapshot(kept.uri, version, kept.table)
