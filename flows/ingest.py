@@ -36,6 +36,7 @@ def ingest(  # noqa: PLR0917 - Prefect shows each as a field of its form
     butler: str | None = None,
     collections: list[str] | None = None,
     where: str | None = None,
+    hdu: str | None = None,
     remove_vanished: bool = False,
     max_quarantined: Annotated[float, Field(ge=0, le=1)] | None = None,
     memory: str | None = None,
@@ -55,6 +56,7 @@ def ingest(  # noqa: PLR0917 - Prefect shows each as a field of its form
         butler: Take the inputs from this Butler repository.
         collections: The Butler's collections; of a data id that several hold, the first one's is taken.
         where: Butler query, such as skymap = 'DC2' AND tract = 4431.
+        hdu: Number or name of the table in FITS files. Default: as before, else the first that fits.
         remove_vanished: Also remove the rows of inputs that are gone.
         max_quarantined: Share of an input's rows above which it is refused as a whole. Default: 0.01.
         memory: Memory budget of the run, such as 8GiB. Default: half of the worker's memory.
@@ -69,6 +71,7 @@ def ingest(  # noqa: PLR0917 - Prefect shows each as a field of its form
         butler=butler,
         collections=collections or (),
         where=where,
+        hdu=hdu,
         remove_vanished=remove_vanished,
         max_quarantined=max_quarantined,
         memory=memory,

@@ -42,6 +42,7 @@ class Request:
     butler: str | None = None
     collections: Sequence[str] = ()
     where: str | None = None
+    hdu: str | None = None
     remove_vanished: bool = False
     max_quarantined: float | None = None
     memory: str | None = None
@@ -80,9 +81,10 @@ def listing(opened: Warehouse, request: Request) -> Listing:
     """Return what the request's inputs are."""
     if request.butler is not None:
         wanted = (*request.inputs, *request.dataset_types)
-        return opened.list_butler(request.butler, request.collections, wanted, where=request.where)
+        found = opened.list_butler(request.butler, request.collections, wanted, where=request.where)
+        return found.of_hdu(request.hdu)
     told = request.dataset_types[0] if request.table and request.dataset_types else None
-    return opened.list_inputs(request.table, request.inputs, dataset_type=told)
+    return opened.list_inputs(request.table, request.inputs, dataset_type=told, hdu=request.hdu)
 
 
 def _work(opened: Warehouse, request: Request, found: Listing) -> list[tuple[str, list[Input], str | None]]:

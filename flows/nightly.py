@@ -30,6 +30,7 @@ def nightly(
     warehouse: str,
     inputs: list[str],
     release: str = "dp02",
+    hdu: str | None = None,
     pin: bool = True,
     memory: str | None = None,
     workers: Annotated[int, Field(ge=1)] | None = None,
@@ -43,12 +44,13 @@ def nightly(
         warehouse: The warehouse, s3://bucket/prefix or a folder; created where it does not stand yet.
         inputs: Files, folders, globs or Butler-like trees to look through.
         release: Release that a new warehouse follows: dp02, dp1 or dp2.
+        hdu: Number or name of the table in FITS files. Default: as before, else the first that fits.
         pin: Pin the tables after an audit that holds.
         memory: Memory budget of the run, such as 8GiB. Default: half of the worker's memory.
         workers: Units of work side by side. Default: the worker's processors.
     """  # Google's style, because Prefect shows what it finds in it beside the fields of its form
     log = get_run_logger()
-    request = Request(warehouse=warehouse, inputs=inputs, release=release, memory=memory, workers=workers)
+    request = Request(warehouse=warehouse, inputs=inputs, release=release, hdu=hdu, memory=memory, workers=workers)
     reports = perform(request, runner=PrefectTasks(), on_event=watcher(log), run_id=str(flow_run.id))
     opened = Warehouse.open(warehouse, settings=settings(memory=memory, workers=workers))
     pinned = None

@@ -123,13 +123,20 @@ class Warehouse(ImageVerbs, TruthVerbs):
         return pl.DataFrame(rows, schema=dict.fromkeys(schema, pl.String), orient="row")
 
     def list_inputs(
-        self, table: str | None, uris: str | Sequence[str], *, dataset_type: str | None = None, **data_id: int | str
+        self,
+        table: str | None,
+        uris: str | Sequence[str],
+        *,
+        dataset_type: str | None = None,
+        hdu: int | str | None = None,
+        **data_id: int | str,
     ) -> Listing:
         """Return the inputs at `uris`: of every table, or those that `table` or `dataset_type` says they are."""
         found = [uris] if isinstance(uris, str) else list(uris)
-        return list_inputs(
+        listing = list_inputs(
             found, self.settings, release=self.root.release, table=table, dataset_type=dataset_type, data_id=data_id
         )
+        return listing.of_hdu(hdu)
 
     def list_butler(
         self, repository: str, collections: Sequence[str], dataset_types: Sequence[str], *, where: str | None = None
@@ -145,11 +152,12 @@ class Warehouse(ImageVerbs, TruthVerbs):
         uris: str | Sequence[str],
         *,
         dataset_type: str | None = None,
+        hdu: int | str | None = None,
         remove_vanished: bool = False,
         **data_id: int | str,
     ) -> Plan:
         """Return what `ingest` would do, and write nothing."""
-        listing = self.list_inputs(table, uris, dataset_type=dataset_type, **data_id)
+        listing = self.list_inputs(table, uris, dataset_type=dataset_type, hdu=hdu, **data_id)
         return run.plan_table(
             self.root,
             table,
@@ -166,6 +174,7 @@ class Warehouse(ImageVerbs, TruthVerbs):
         uris: str | Sequence[str],
         *,
         dataset_type: str | None = None,
+        hdu: int | str | None = None,
         remove_vanished: bool = False,
         on_event: OnEvent = ignore,
         **data_id: int | str,
@@ -178,6 +187,9 @@ class Warehouse(ImageVerbs, TruthVerbs):
             Files, folders, globs or Butler-like trees, local or ``s3://``.
         dataset_type
             The Butler dataset type that the files are, where the path does not tell or several feed the table.
+        hdu
+            Number (0 is the primary HDU) or name of the table in FITS files. Without it, the one that the input's rows
+            came from before, else the first that fits the contract. Another one replaces an input's rows.
         remove_vanished
             Also remove the rows of inputs that stood below `uris` once and do not any more.
         data_id
@@ -187,13 +199,15 @@ class Warehouse(ImageVerbs, TruthVerbs):
         ------
         NotFoundError
             Nothing to ingest there.
+        QueryError
+            `hdu` is given, and there is no FITS file.
         ContractError
             Another dataset type feeds the table already.
         StorageError, ConflictError
             The store failed, or other writers were always first; run it again.
         """
         self._writable()
-        listing = self.list_inputs(table, uris, dataset_type=dataset_type, **data_id)
+        listing = self.list_inputs(table, uris, dataset_type=dataset_type, hdu=hdu, **data_id)
         return run.ingest_table(
             self.root,
             table,
@@ -211,12 +225,13 @@ class Warehouse(ImageVerbs, TruthVerbs):
         *,
         tables: Collection[str] | None = None,
         dataset_types: Collection[str] = (),
+        hdu: int | str | None = None,
         remove_vanished: bool = False,
         on_event: OnEvent = ignore,
     ) -> list[IngestReport]:
         """Ingest all tables of a Butler-like tree in dependency order; return a report a table."""
         self._writable()
-        listing = self.list_inputs(None, uris)
+        listing = self.list_inputs(None, uris, hdu=hdu)
         return run.ingest_inputs(
             self.root,
             listing.inputs,

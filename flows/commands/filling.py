@@ -50,6 +50,13 @@ def ingest(
         list[str] | None, typer.Option(help="The Butler's collections, by commas or repeated; the first wins.")
     ] = None,
     where: Annotated[str | None, typer.Option(help="Butler query, such as: skymap = 'DC2' AND tract = 4431.")] = None,
+    hdu: Annotated[
+        str | None,
+        typer.Option(
+            help="Table in FITS files, by number or name. [default: as before, else the first that fits]",
+            metavar="NUMBER|NAME",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     remove_vanished: Annotated[
         bool, typer.Option("--remove-vanished", help="Also remove the rows of inputs that are gone.")
@@ -79,6 +86,7 @@ def ingest(
         butler=butler,
         collections=tuple(name for text in collections or () for name in text.split(",") if name),
         where=where,
+        hdu=hdu,
         remove_vanished=remove_vanished,
         max_quarantined=max_quarantined,
         memory=memory,

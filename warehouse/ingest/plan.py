@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -64,7 +64,7 @@ class Plan:
     def plan_id(self) -> str:
         """A digest of what is to be staged: the same work, planned again after a crash, finds what was staged."""
         text = [self.table, self.contract_digest, self.basis]
-        text += [f"{p.input_id} {p.why} {p.input.uri} {p.input.stamp}" for p in self.work]
+        text += [f"{p.input_id} {p.why} {p.input.uri} {p.input.stamp} {p.input.hdu or ''}" for p in self.work]
         return hashlib.blake2b("\n".join(text).encode(), digest_size=12).hexdigest()
 
     @property
@@ -143,6 +143,7 @@ def plan(
     for unit, item in units.items():
         identity = input_id(contract.table, unit)
         last, loaded = known.get(identity), standing.get(identity)
+        item = _as_before(item, loaded)  # noqa: PLW2901 - the same input, better known
         if last is not None and last.unit != unit:
             raise ContractError(f"{unit!r} and {last.unit!r} share the id {identity}", table=contract.table)
         if last is None and unit == item.uri and (twin := _twin(item, plain, settings)):
@@ -232,7 +233,13 @@ def _latest_runs(contract: Contract, inputs: Sequence[Input], aside: list[LeftAs
 
 
 def _unchanged(item: Input, last: Entry, places: str, settings: Settings) -> bool:
-    return (last.places or "") == places and _same_content(item, last, settings)
+    same = (last.places or "") == places and last.hdu == item.hdu
+    return same and _same_content(item, last, settings)
+
+
+def _as_before(item: Input, loaded: Entry | None) -> Input:
+    """Return an input of which no HDU is asked for as one of the HDU that its rows in the table came from."""
+    return replace(item, hdu=loaded.hdu) if loaded is not None and item.hdu is None else item
 
 
 def _why(item: Input, last: Entry, settings: Settings) -> Why:

@@ -393,6 +393,6 @@ def retry_table(
         except InputError:
             on_event(Event("vanished", table, entry.uri))
             continue
-        inputs.append(Input(entry.uri, size, stamp, entry.dataset_type, entry.data_id, entry.run))
+        inputs.append(Input(entry.uri, size, stamp, entry.dataset_type, entry.data_id, entry.run, entry.hdu))
     retry = {e.input_id for e in again}
     return ingest_table(root, table, inputs, settings, retry=retry, runner=runner, on_event=on_event)

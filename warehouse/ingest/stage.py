@@ -78,7 +78,7 @@ def _expansion(work: Sequence[Planned], contract: Contract, settings: Settings) 
     """Return bytes in memory for a byte of input, by the header of the largest one (1.5 where it cannot be read)."""
     largest = max(work, key=lambda p: p.input.size).input
     try:
-        rows = reader_for(largest.uri, settings).open(largest.uri, settings, contract).rows
+        rows = reader_for(largest.uri, settings, hdu=largest.hdu).open(largest.uri, settings, contract).rows
     except (InputError, ContractError, StorageError):  # reading it in its turn says what is to be done about it
         return 1.5
     return max(0.25, rows * contract.row_bytes / max(1, largest.size))
@@ -268,6 +268,7 @@ def _stage_input(job: Job, planned: Planned, shelf: _Shelf, aside: Aside, settin
         contract=job.contract.digest,
         places=job.places,
         seconds=round(time.monotonic() - started, 3),
+        hdu=planned.input.hdu,
     )
 
 
@@ -310,7 +311,7 @@ class _Reading:
         item, contract = self.planned.input, self.job.contract
         self._check_unchanged()
         self.digest = storage.digest(item.uri, self.settings)
-        opened = reader_for(item.uri, self.settings).open(item.uri, self.settings, contract)
+        opened = reader_for(item.uri, self.settings, hdu=item.hdu).open(item.uri, self.settings, contract)
         self.rows = opened.rows
         columns = _columns(contract, opened.schema, opened.index, item.uri)
         single = opened.rows * contract.row_bytes <= self.memory

@@ -74,6 +74,8 @@ class Entry:
         The state of the table through which its rows got their places.
     tracts
         Tracts that its rows went to: where to look when the input is replaced.
+    hdu
+        The HDU that was asked for; later deliveries of the input are read from it unless another is.
     """
 
     input_id: int
@@ -100,6 +102,7 @@ class Entry:
     contract: str | None = None
     places: str = ""
     seconds: float = 0.0
+    hdu: str | None = None
 
     def removed(self) -> Entry:
         """Return the entry of the commit that takes this input's rows out of the table."""
@@ -116,6 +119,7 @@ _TYPES: dict[str, Any] = {
     "seconds": pa.float64(),
 }
 ENTRIES = pa.schema([(name, _TYPES.get(name, pa.string())) for name in Entry.__dataclass_fields__])
+NO_ENTRIES = pl.DataFrame(schema=pl.Schema(ENTRIES))
 LEDGER_SCHEMA = pa.schema(
     [*_WHEN, *ENTRIES, ("commit_id", pa.string()), ("run_id", pa.string()), ("committed_at", pa.timestamp("us", "UTC"))]
 )
@@ -254,6 +258,7 @@ def _frames(root: str, table: str, name: str, since: int, newest: int, settings:
             frame = pl.read_parquet(storage.read_bytes(storage.join(table_uri, record), settings))
             frame = frame.with_columns(version=pl.lit(entry.version, dtype=pl.Int64))
             if name == LEDGER:
+                frame = pl.concat([frame, NO_ENTRIES], how="diagonal")  # an earlier version's record may lack a column
                 frame = frame.with_columns(
                     commit_id=pl.lit(entry.metadata["commit_id"]),
                     run_id=pl.lit(entry.metadata.get("run_id"), dtype=pl.String),

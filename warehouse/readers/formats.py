@@ -17,16 +17,17 @@ from warehouse.readers.reader import Reader
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """Where a format's reader stands, how its files are called, and what they begin with."""
+    """Where a format's reader stands, how its files are called, what they begin with, and whether they have HDUs."""
 
     reader: str
     suffixes: tuple[str, ...]
     magic: bytes
+    hdus: bool = False
 
 
 _FORMATS = (
     _Format("warehouse.readers.parquet:ParquetReader", (".parquet", ".parq", ".pq"), b"PAR1"),
-    _Format("warehouse.readers.fits:FitsReader", (".fits", ".fit", ".fits.gz", ".fits.fz"), b"SIMPLE  ="),
+    _Format("warehouse.readers.fits:FitsReader", (".fits", ".fit", ".fits.gz", ".fits.fz"), b"SIMPLE  =", hdus=True),
 )
 
 
@@ -37,8 +38,16 @@ def known_suffix(uri: str) -> str:
     return uri[len(uri) - len(max(suffixes, key=len, default="")) :]
 
 
-def reader_for(uri: str, settings: Settings | None = None) -> Reader:
+def may_have_hdus(uri: str) -> bool:
+    """Return whether a file may be one with HDUs, as far as its name tells."""
+    known = _by_suffix(uri)
+    return known is None or known.hdus
+
+
+def reader_for(uri: str, settings: Settings | None = None, *, hdu: str | None = None) -> Reader:
     """Return the reader for a file: by its suffix, else by its first bytes where `settings` allow a look.
+
+    `hdu` is the number or name of the one that holds the rows; a format without HDUs has no use for it.
 
     Raises
     ------
@@ -56,7 +65,7 @@ def reader_for(uri: str, settings: Settings | None = None) -> Reader:
         suffixes = ", ".join(suffix for f in _FORMATS for suffix in f.suffixes)
         found = f", and its first bytes {begins!r} are no format's" if begins else ""
         raise InputError(f"no reader for this file: expected one of {suffixes}{found}", kind="unknown_format", uri=uri)
-    return _reader(known.reader)
+    return _reader(known.reader, hdu if known.hdus else None)
 
 
 def _by_suffix(uri: str) -> _Format | None:
@@ -65,7 +74,8 @@ def _by_suffix(uri: str) -> _Format | None:
 
 
 @cache
-def _reader(place: str) -> Reader:
+def _reader(place: str, hdu: str | None) -> Reader:
     module, _, name = place.partition(":")
-    reader: Reader = getattr(import_module(module), name)()
+    told = {} if hdu is None else {"hdu": hdu}
+    reader: Reader = getattr(import_module(module), name)(**told)
     return reader

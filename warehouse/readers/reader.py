@@ -30,6 +30,8 @@ class Input:
         Tells whether the file is still the listed one: the ETag on S3, size and mtime in ns on a local disk.
     dataset_type, data_id, run
         As the Butler or the path tells; the run is the RUN collection that wrote the file.
+    hdu
+        Number or name of the HDU that holds the rows, as it was asked for; None leaves it to the reader.
     """
 
     uri: str
@@ -38,6 +40,7 @@ class Input:
     dataset_type: str | None = None
     data_id: Mapping[str, int | str] = field(default_factory=dict)
     run: str | None = None
+    hdu: str | None = None
 
 
 class OpenedInput(Protocol):

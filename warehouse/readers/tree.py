@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from warehouse import contracts, storage
 from warehouse.config import Settings
 from warehouse.contracts import DatasetType, Release
 from warehouse.errors import InputError, NotFoundError, QueryError, near_misses
 from warehouse.faults import translated
-from warehouse.readers.formats import known_suffix
+from warehouse.readers.formats import known_suffix, may_have_hdus
 from warehouse.readers.paths import INTEGERS, ContradictionError, Told, told_by
 from warehouse.readers.reader import Input
 from warehouse.storage import Listed
@@ -45,6 +45,25 @@ class Listing:
     inputs: tuple[Input, ...]
     unrecognised: tuple[tuple[str, str], ...] = ()
     roots: tuple[str, ...] = ()
+
+    def of_hdu(self, hdu: int | str | None) -> Listing:
+        """Return the listing with that HDU, a number or a name, asked for in every FITS file; None asks for none.
+
+        Raises
+        ------
+        QueryError
+            The text is empty, or none of the inputs is a FITS file.
+        """
+        if hdu is None:
+            return self
+        told = str(hdu).strip()
+        if not told:
+            raise QueryError("hdu: expected a number or a name, found an empty text", kind="hdu")
+        if not any(may_have_hdus(item.uri) for item in self.inputs):
+            example = f", such as {self.inputs[0].uri}" if self.inputs else ""
+            raise QueryError(f"HDU {told} is asked for, and none of the inputs is a FITS file{example}", kind="hdu")
+        inputs = (replace(item, hdu=told) if may_have_hdus(item.uri) else item for item in self.inputs)
+        return replace(self, inputs=tuple(inputs))
 
 
 @dataclass(frozen=True, slots=True)

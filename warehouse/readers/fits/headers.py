@@ -6,7 +6,7 @@ header's own checksum. Cards are parsed by astropy, which is loaded when the fir
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ _END = b"END".ljust(8)
 _LONGEST_HEADER = 64 << 20
 _HEADER_START = b"XTENSION= '"
 _ARCHIVES = {"ARCHIVE_INDEX", "ARCHIVE_DATA"}
+_MOST_NAMED = 20
 
 
 class Cards(Mapping[str, object]):
@@ -135,18 +136,13 @@ def find_table(window: Window, wanted_hdu: int | str | None, wanted: Collection[
     Raises
     ------
     InputError
-        Also: no table, or no such HDU (kind ``no_table``).
+        Also: no table, or no such HDU (kind ``no_table``); the message names the HDUs that there are.
     """
-    seen: list[str] = []
+    seen: list[Hdu] = []
     first: tuple[Hdu, tuple[Field, ...]] | None = None
     for hdu in hdus(window):
-        seen.append(hdu.name or str(hdu.number))
-        if wanted_hdu is not None:
-            if not _is_called(hdu, wanted_hdu):
-                continue
-            if not hdu.is_table:
-                raise InputError(f"{hdu.place} is asked for and holds no table of rows", kind="no_table")
-        elif not hdu.is_table:
+        seen.append(hdu)
+        if not (hdu.is_table if wanted_hdu is None else _is_called(hdu, wanted_hdu) and hdu.is_table):
             continue
         found = hdu, _fields(hdu)
         if wanted_hdu is not None or {part.name for part in found[1]}.issuperset(wanted):
@@ -154,9 +150,7 @@ def find_table(window: Window, wanted_hdu: int | str | None, wanted: Collection[
         first = first or found
     if first is not None:
         return first
-    if wanted_hdu is None:
-        raise InputError(f"none of its {len(seen)} HDUs is a binary table", kind="no_table")
-    raise InputError(f"no HDU {wanted_hdu!r}; {near_misses(str(wanted_hdu), seen)}", kind="no_table")
+    raise InputError(f"{_no_table(seen, wanted_hdu)}; there are {_listed(seen)}", kind="no_table")
 
 
 def check_header_sum(hdu: Hdu) -> None:
@@ -303,7 +297,28 @@ def _fields(hdu: Hdu) -> tuple[Field, ...]:
 
 
 def _is_called(hdu: Hdu, wanted: int | str) -> bool:
-    return hdu.number == wanted if isinstance(wanted, int) else hdu.name.casefold() == wanted.casefold()
+    """Return whether this is the HDU that is meant: a text of digits is a number, too."""
+    if isinstance(wanted, int) or wanted.isdecimal():
+        return hdu.number == int(wanted)
+    return hdu.name.casefold() == wanted.casefold()
+
+
+def _no_table(seen: Sequence[Hdu], wanted: int | str | None) -> str:
+    if wanted is None:
+        return "none of its HDUs is a table of rows"
+    called = [hdu for hdu in seen if _is_called(hdu, wanted)]
+    if called:
+        return f"{called[0].place} is asked for and holds no table of rows"
+    names = [hdu.name for hdu in seen if hdu.name]
+    hint = near_misses(str(wanted), names)
+    return f"no HDU {wanted}" + (f"; {hint}" if hint.startswith("did you mean") else "")
+
+
+def _listed(seen: Sequence[Hdu]) -> str:
+    """Return the HDUs as a person tells them apart, the first of many."""
+    told = [f"{hdu.number} {hdu.name}".strip() + (" (table)" if hdu.is_table else "") for hdu in seen[:_MOST_NAMED]]
+    rest = len(seen) - len(told)
+    return ", ".join(told) + (f" and {rest} more" if rest else "")
 
 
 def _cut_short(hdu: Hdu, size: int) -> str:
