@@ -55,6 +55,19 @@ def test_images_are_listed_by_place_and_band(folder):
         run(folder, "list", "--tract", "1", *place)
 
 
+def test_the_commands_for_all_datasets_know_images(folder):
+    uri = str(folder / "warehouse")
+    types = json.loads(CliRunner().invoke(app, ["dataset-types", "cal*", "--json", "-w", uri]).stdout)
+    assert [(row["dataset_type"], row["table"]) for row in types] == [("calexp", "Image")]
+    (visit,) = {
+        row["visit"] for row in json.loads(CliRunner().invoke(app, ["data-ids", "calexp", "--json", "-w", uri]).stdout)
+    }
+    asked = ["get", "calexp", f"visit={visit}", "detector=94", "--warehouse", uri]
+    error = CliRunner().invoke(app, asked).exception
+    assert isinstance(error, QueryError)
+    assert f"`tractlake images show calexp visit={visit} detector=94 --out calexp.png` draws it" in str(error)
+
+
 def test_images_are_shown_and_cut(folder, tmp_path):
     row = Warehouse.open(str(folder / "warehouse")).images(dataset_type="deepCoadd").collect().row(0, named=True)
     data_id = [f"{key}={row[key]}" for key in ("tract", "patch", "band")]

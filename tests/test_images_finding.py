@@ -128,6 +128,42 @@ def test_bands_times_and_types_narrow(wh, rows):
         wh.images(dataset_type="calexpp")
 
 
+def test_dataset_types_are_those_of_which_images_are_registered_beside_the_catalogues(wh):
+    found = {row["dataset_type"]: (row["dimensions"], row["table"]) for row in wh.dataset_types().to_dicts()}
+    of_images = {name for name, (_, table) in found.items() if table == "Image"}
+    assert of_images == {"calexp", "goodSeeingDiff_differenceExp", "deepCoadd"}
+    assert found["calexp"] == ("visit, detector", "Image")
+    assert found["deepCoadd"] == ("tract, patch, band", "Image")
+    assert found["objectTable"] == ("tract, patch", "Object")
+    assert set(wh.dataset_types("*oadd")["dataset_type"]) == {"deepCoadd"}
+    with pytest.raises(NotFoundError, match="did you mean calexp"):
+        wh.dataset_types("calexpp")
+
+
+def test_data_ids_of_images_are_their_dimensions_and_files(wh, rows):
+    calexps = rows.filter(dataset_type="calexp")
+    assert wh.data_ids("calexp").rows() == sorted(calexps.select("visit", "detector", "uri").rows())
+    visit = calexps["visit"][0]
+    one = wh.data_ids("calexp", visit=visit)
+    assert one.columns == ["visit", "detector", "uri"]
+    assert one.rows() == sorted(calexps.filter(visit=visit).select("visit", "detector", "uri").rows())
+    coadds = rows.filter(dataset_type="deepCoadd", band="i").select("tract", "patch", "band", "uri")
+    assert wh.data_ids("deepCoadd", band="i").rows() == sorted(coadds.rows())
+    assert wh.data_ids("calexp", version=0).height == wh.data_ids("calexp", visit=1).height == 0
+    with pytest.raises(QueryError, match="did you mean visit"):
+        wh.data_ids("calexp", vist=1)
+
+
+def test_where_none_are_registered_the_message_says_how(tmp_path):
+    empty = Warehouse.create(str(tmp_path / "warehouse"))
+    assert "calexp" not in set(empty.dataset_types()["dataset_type"])
+    for ask in (lambda: empty.data_ids("calexp"), lambda: empty.get("calexp", visit=1, detector=1), empty.images):
+        with pytest.raises(NotFoundError, match="`tractlake images register URI` makes it"):
+            ask()
+    with pytest.raises(NotFoundError, match="did you mean calexp"):
+        empty.get("calexpp", visit=1)
+
+
 def test_images_can_be_asked_for_as_of_a_version(wh):
     assert wh.images(version=0).collect().height == 0
     assert wh.images(version=1).collect().height == 15

@@ -13,6 +13,7 @@ import polars as pl
 
 from warehouse.config import Settings
 from warehouse.contracts.derived import OBJECT_TRUTH
+from warehouse.contracts.image import IMAGE
 from warehouse.errors import QueryError
 from warehouse.images import finding, pixels
 from warehouse.ingest import run
@@ -287,11 +288,20 @@ class Warehouse(ImageVerbs, TruthVerbs):
     # ------------------------------------------------------------------------------------------- for readers
 
     def dataset_types(self, pattern: str = "*") -> pl.DataFrame:
-        """Return one row a Butler dataset type: dataset_type, dimensions, table, description."""
-        return catalogue.dataset_types(self._tables, pattern)
+        """Return one row a Butler dataset type: dataset_type, dimensions, table, description.
+
+        Those of the release's catalogues, and those of which images are registered, whose table is ``Image``.
+        """
+        images = finding.registered_types(self._registered(None)) if self._tables.loaded(IMAGE) else {}
+        return catalogue.dataset_types(self._tables, pattern, more=images)
 
     def data_ids(self, dataset_type: str, *, version: Version | None = None, **data_id: int | str) -> pl.DataFrame:
-        """Return the data ids of a dataset type that have the given values, sorted, with their rows."""
+        """Return the data ids of a dataset type that have the given values, sorted: dimensions, and how many rows each.
+
+        Of images, whose data ids have no rows, the files' URIs.
+        """
+        if finding.is_image_type(self.root, dataset_type):
+            return finding.data_ids(self._registered(version), dataset_type, data_id)
         return catalogue.data_ids(self._tables, dataset_type, version=version, **data_id)
 
     def scan(

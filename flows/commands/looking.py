@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -92,11 +93,12 @@ def get(
     rows: Rows = 20,
     json: Json = False,
 ) -> None:
-    """Show or save one dataset, by Butler dataset type and data id.
+    """Show or save one dataset of a catalogue, by Butler dataset type and data id; images: tractlake images show.
 
     For example: tractlake get objectTable tract=4431 patch=17 --out objects.fits
     """
     wh = opened(warehouse)
+    _refuse_images(wh, dataset_type, values or ())
     found = wh.get(dataset_type, columns=names(columns), format="lazy", version=version(at), **data_id(values or ()))
     contract, _ = wh.root.contracts.dataset_types[dataset_type]
     _give(wh, found, out, rows, json=json, table=contract.table)
@@ -138,13 +140,13 @@ def dataset_types(
     pattern: Annotated[str, typer.Argument(help="A name, or a glob such as '*_tract'.")] = "*",
     json: Json = False,
 ) -> None:
-    """List the Butler dataset types that the release delivers: dimensions, table."""
+    """List the Butler dataset types of the release's catalogues and of registered images: dimensions, table."""
     found = opened(warehouse).dataset_types(pattern)
     display.frame(found if json else found.drop("description"), json=json, wrap=("dimensions", "dataset_type"))
 
 
 def data_ids(dataset_type: DatasetType, warehouse: WarehouseUri, values: DataId = None, json: Json = False) -> None:
-    """List the data ids of a dataset type that the warehouse holds, with their rows."""
+    """List the data ids of a dataset type that the warehouse holds, with their rows; of images, with their files."""
     found = opened(warehouse).data_ids(dataset_type, **data_id(values or ()))
     display.rows(found, json=json)
 
@@ -192,6 +194,16 @@ def _region(cone: Any, box: Any, polygon: str | None, tract: int | None, patch: 
     if tract is not None:
         return query.Tract(tract) if patch is None else query.Patch(tract, patch)
     return None
+
+
+def _refuse_images(wh: Any, dataset_type: str, values: Sequence[str]) -> None:  # noqa: ANN401 - a Warehouse
+    """Say what draws an image, and what gives it to Python: a command that shows rows has none of it (QueryError)."""
+    from warehouse.images.finding import is_image_type
+
+    if is_image_type(wh.root, dataset_type):
+        words = " ".join(["tractlake images show", dataset_type, *values, f"--out {dataset_type}.png"])
+        message = f"{dataset_type} is an image, which has no rows; `{words}` draws it, and wh.get gives it to Python"
+        raise QueryError(message, kind="format", table="Image", uri=wh.uri)
 
 
 def _vertices(text: str) -> tuple[tuple[float, float], ...]:

@@ -15,8 +15,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 import polars as pl
 
-from warehouse.contracts.contract import PATCH, TRACT
-from warehouse.contracts.image import IMAGE, image_types
+from warehouse.contracts.contract import PATCH, TRACT, Contract, DatasetType
+from warehouse.contracts.image import IMAGE, image_contract, image_types
 from warehouse.errors import NotFoundError, QueryError, near_misses
 from warehouse.images.inputs import known_type
 from warehouse.lake.root import Root
@@ -202,6 +202,28 @@ def find(registered: Registered, dataset_type: str, data_id: Mapping[str, object
         raise QueryError(message, kind="data_id", table=IMAGE)
     known = registered.read(registered.files).filter(own).select("dataset", *_KEYS).collect()
     raise NotFoundError(f"no {asked}; {_nearest(known, wanted)}", kind="data_id", table=IMAGE)
+
+
+def data_ids(registered: Registered, dataset_type: str, data_id: Mapping[str, object]) -> pl.DataFrame:
+    """Return the data ids of the images of a dataset type that have the given values, sorted: dimensions, and the URI.
+
+    Raises
+    ------
+    NotFoundError
+        No such dataset type.
+    QueryError
+        A key that images do not have, or a value of the wrong type.
+    """
+    kind = known_type(registered.root.release, dataset_type)
+    found = images(registered, dataset_type=dataset_type).filter(*_equal(_understood(registered.root, data_id)))
+    return found.select(*kind.dimensions, "uri").sort(kind.dimensions).collect()
+
+
+def registered_types(registered: Registered) -> dict[str, tuple[Contract, DatasetType]]:
+    """Return the dataset types of which images are registered, by name, with the contract of their table."""
+    there = registered.read(registered.files).select(pl.col("dataset_type").unique()).collect().to_series().to_list()
+    contract = image_contract(registered.root.release)
+    return {kind.name: (contract, kind) for kind in contract.dataset_types if kind.name in there}
 
 
 def _understood(root: Root, data_id: Mapping[str, object]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ From log and ledger where these tell; where they do not, from the rows' own colu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 import polars as pl
 
+from warehouse.contracts.contract import Contract, DatasetType
 from warehouse.errors import NotFoundError, near_misses
 from warehouse.query.dataid import NUMBERS, Asked, partial
 from warehouse.query.dataset import known_ids, select
@@ -16,20 +18,24 @@ from warehouse.query.deliveries import Deliveries, deliveries
 from warehouse.query.tables import Opened, Tables, Version
 
 
-def dataset_types(tables: Tables, pattern: str = "*") -> pl.DataFrame:
+def dataset_types(
+    tables: Tables, pattern: str = "*", *, more: Mapping[str, tuple[Contract, DatasetType]] | None = None
+) -> pl.DataFrame:
     """Return one row a dataset type: dataset_type, dimensions, table, description of the table.
 
     Parameters
     ----------
     pattern
         A name, or a glob such as ``*_tract``.
+    more
+        Dataset types that deliver no rows of a release's table, with what tells of them: those of images.
 
     Raises
     ------
     NotFoundError
         No dataset type of that name; with the near misses.
     """
-    known = tables.root.contracts.dataset_types
+    known = {**tables.root.contracts.dataset_types, **(more or {})}
     found = [
         (name, ", ".join(dataset_type.dimensions), contract.table, contract.description)
         for name, (contract, dataset_type) in known.items()

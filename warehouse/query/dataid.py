@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from warehouse.contracts.contract import Contract, DatasetType, Packed
+from warehouse.contracts.image import image_types
 from warehouse.contracts.release import Release
 from warehouse.errors import NotFoundError, QueryError, near_misses
 
@@ -74,7 +75,7 @@ def dataset_type(release: Release, name: str) -> tuple[Contract, DatasetType]:
     try:
         return release.dataset_types[name]
     except KeyError:
-        hint = near_misses(name, release.dataset_types)
+        hint = near_misses(name, {*release.dataset_types, *image_types(release.name)})
         raise NotFoundError(f"no dataset type {name!r} delivers a table; {hint}", kind="dataset_type") from None
 
 

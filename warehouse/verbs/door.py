@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from warehouse.config import Settings
-from warehouse.errors import QueryError
+from warehouse.errors import NotFoundError, QueryError
 from warehouse.lake.root import Root
-from warehouse.query.tables import Tables
+from warehouse.query.tables import Opened, Tables, Version
 
 
 class Door:
@@ -21,3 +21,13 @@ class Door:
         if self._tables.pin is not None:
             message = f"the pinned release {self._tables.pin.name!r} is open, which never changes; open it without"
             raise QueryError(message, kind="pin", uri=self.root.uri)
+
+    def _opened(self, table: str, version: Version | None, command: str) -> Opened:
+        """Return a table that a command of its own makes, which a NotFoundError names."""
+        try:
+            return self._tables.open(table, version)
+        except NotFoundError as error:
+            if error.kind != "table":
+                raise
+            message = f"{error.message}; `{command}` makes it"
+            raise NotFoundError(message, kind="table", table=table, uri=self.root.uri) from error

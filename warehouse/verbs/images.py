@@ -62,11 +62,11 @@ class ImageVerbs(Door):
         time
             First and last moment of the middle of the exposure: MJD (TAI), or datetimes.
         """
-        opened = self._tables.open(IMAGE, version)
+        found = self._registered(version)
         where = None
         if region is not None:
+            opened = self._tables.open(IMAGE, version)
             where = [_tract_and_patch(p) if isinstance(p, Tract | Patch) else p for p in places(region, opened)]
-        found = self._registered(version)
         return finding.images(found, where, band=band, time=time, dataset_type=dataset_type)
 
     def cutout(
@@ -93,8 +93,8 @@ class ImageVerbs(Door):
         return cutting.cut(row["uri"], ra, dec, size_arcsec, self.settings)
 
     def _registered(self, version: Version | None) -> Registered:
-        """Return the images as of a version."""
-        opened = self._tables.open(IMAGE, version)
+        """Return the images as of a version (NotFoundError says what registers them)."""
+        opened = self._opened(IMAGE, version, "tractlake images register URI")
         return Registered(self.root, opened.files, partial(scan.read, opened))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from warehouse.contracts.derived import OBJECT_TRUTH, ObjectChoice
-from warehouse.errors import NotFoundError
 from warehouse.lake.events import OnEvent, ignore
 from warehouse.query import scan
 from warehouse.query.tables import Opened, Version
@@ -125,10 +124,4 @@ class TruthVerbs(Door):
 
     def _object_truth(self, version: Version | None) -> Opened:
         """Return ObjectTruth as of a version (NotFoundError says what makes it)."""
-        try:
-            return self._tables.open(OBJECT_TRUTH, version)
-        except NotFoundError as error:
-            if error.kind != "table":
-                raise
-            message = f"{error.message}; `tractlake materialise` makes it"
-            raise NotFoundError(message, kind="table", table=OBJECT_TRUTH, uri=self.root.uri) from error
+        return self._opened(OBJECT_TRUTH, version, "tractlake materialise")
