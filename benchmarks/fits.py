@@ -1,27 +1,30 @@
 """FITS tables to Polars frames: tractlake beside astropy and fitsio, in one run on one machine.
 
-    python benchmarks/fits.py [--rows 500000] [--repeat 3] [--threads 1,2,4]
+    python benchmarks/fits.py [--rows 500000] [--rounds 5] [--threads 1,2,4]
 
-Prints JSON: seconds (the best of the repeats), and how many times faster than each peer. A peer is timed twice: `read`
-is until it holds the rows in its own structure (big-endian columns with astropy, one record array with fitsio),
-`frame` until they are a Polars frame as ours are, with nulls where TNULL says so and strings without padding.
+Everybody reads in turn, in this process, from files that the page cache holds. A peer is timed twice: until it holds
+the rows in its own structure (big-endian columns with astropy, one record array with fitsio), and until they are a
+Polars frame as ours are, with nulls where TNULL says so and strings without padding. Asked is that `Table.read` and
+fitsio take at least 5 times as long as tractlake on one thread and 8 times as long as on four.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+import measure
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from astropy.table import Table
+from measure import Said
 
 from warehouse import contracts
 from warehouse.config import Settings
@@ -96,42 +99,44 @@ def frame(columns: Table | np.ndarray, names: list[str]) -> pl.DataFrame:
     return pl.DataFrame(made)
 
 
-def best(work: Callable[[], object], repeat: int) -> float:
-    """Return the least of the seconds that `work` takes."""
-    seconds = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+def peers(path: Path, names: list[str] | None, columns: Sequence[str]) -> dict[str, Callable[[], object]]:
+    """Return what each peer does with a file, by its name."""
+    reads = {"astropy": partial(by_astropy, path, names), "fitsio": partial(by_fitsio, path, names)}
+    frames = {f"{peer}, to a frame": lambda read=read: frame(read(), columns) for peer, read in reads.items()}
+    return {f"{peer}'s read": read for peer, read in reads.items()} | frames
 
 
-def compare(path: Path, threads: list[int], repeat: int, names: list[str] | None = None) -> dict[str, object]:
-    """Time one file with everybody, after making sure that all read the same."""
+def medians(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each contender; all of them work in turn, round by round."""
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, work in contenders.items():
+            start = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def compare(file: str, path: Path, threads: Sequence[int], rounds: int, names: list[str] | None = None) -> list[Said]:
+    """Return a row a contender and number of threads, after making sure that all read the same."""
     expected = ours(path, threads[0], names)
-    mine = {n: best(lambda n=n: ours(path, n, names), repeat) for n in threads}
-    result: dict[str, object] = {
-        "rows": expected.height,
-        "columns": expected.width,
-        "megabytes": round(path.stat().st_size / 1e6, 1),
-        "tractlake_s": {n: round(s, 4) for n, s in mine.items()},
-    }
-    for peer, read in (("astropy", by_astropy), ("fitsio", by_fitsio)):
-        try:
-            theirs = frame(read(path, names), expected.columns)
-        except ImportError:
-            result[peer] = "not installed"
-            continue
-        assert all(same(expected[name], theirs[name]) for name in expected.columns), peer
-        times = {
-            "read": best(lambda read=read: read(path, names), repeat),
-            "frame": best(lambda read=read: frame(read(path, names), expected.columns), repeat),
-        }
-        result[peer] = {f"{what}_s": round(seconds, 3) for what, seconds in times.items()} | {
-            f"times_faster_than_{what}": {n: round(seconds / s, 1) for n, s in mine.items()}
-            for what, seconds in times.items()
-        }
-    return result
+    others = peers(path, names, expected.columns)
+    for name, read in others.items():
+        if name.endswith("frame"):
+            theirs = read()
+            assert all(same(expected[column], theirs[column]) for column in expected.columns), name
+    measure.say(f"{file}: {expected.height:,} rows, {expected.width} columns")
+    mine = {str(n): partial(ours, path, n, names) for n in threads}
+    seconds = medians(mine | others, rounds)
+    told = {"file": file, "rows": expected.height, "columns": expected.width}
+    told["megabytes"] = round(path.stat().st_size / 1e6)
+    return [
+        told
+        | {"contender": "tractlake" if name in mine else name, "threads": int(name) if name in mine else 1}
+        | {"median_s": measure.rounded(took)}
+        | {f"times_slower_than_ours_on_{n}": measure.rounded(took / seconds[str(n)]) for n in (threads[0], threads[-1])}
+        for name, took in seconds.items()
+    ]
 
 
 def same(one: pl.Series, other: pl.Series) -> bool:
@@ -143,26 +148,24 @@ def same(one: pl.Series, other: pl.Series) -> bool:
     )
 
 
-def main() -> None:
-    """Print the comparison."""
+def main(arguments: Sequence[str] = ()) -> list[Said]:
+    """Return the rows of three comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=500_000)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2, 4])
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    chosen = parser.parse_args(list(arguments))
+    with measure.scratch() as folder:
         half, source = Path(folder, "half.fits"), Path(folder, "source.fits")
         write_half(half, chosen.rows)
         write_source(source, chosen.rows)
-        report = {
-            "python": sys.version.split()[0],
-            "processors": os.cpu_count(),
-            "half_doubles_half_logicals": compare(half, chosen.threads, chosen.repeat),
-            "source": compare(source, chosen.threads, chosen.repeat),
-            "six_columns_of_source": compare(source, chosen.threads, chosen.repeat, SIX),
-        }
-    print(json.dumps(report, indent=2))
+        asked = (
+            ("half doubles, half logicals", half, None),
+            ("Source", source, None),
+            ("Source, six columns", source, SIX),
+        )
+        return [row for file, path, names in asked for row in compare(file, path, chosen.threads, chosen.rounds, names)]
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(main(sys.argv[1:]), indent=1))
