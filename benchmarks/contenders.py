@@ -16,26 +16,18 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-Said = dict[str, Any]
+from clock import Said, clock
 
-
-@contextmanager
-def clock() -> Iterator[Said]:
-    """Time the block: wall seconds, and those of this process's processors."""
-    said: Said = {}
-    wall, cpu = time.perf_counter(), time.process_time()
-    yield said
-    said["seconds"] = time.perf_counter() - wall
-    said["cpu_seconds"] = time.process_time() - cpu
+FITS = ".fits"
 
 
 def files_of(tree: str) -> list[str]:
     """Return the inputs, the largest first, so that nobody is left alone with it at the end."""
-    return sorted(glob.glob(f"{tree}/**/*.parq", recursive=True), key=os.path.getsize, reverse=True)  # noqa: PTH207
+    found = [path for path in glob.glob(f"{tree}/**", recursive=True) if path.endswith((".parq", FITS))]  # noqa: PTH207
+    return sorted(found, key=os.path.getsize, reverse=True)
 
 
 def counted(pattern: str) -> Said:
@@ -130,10 +122,12 @@ def hats(tree: str, out: str, threshold: int, compression: str | None = None) ->
     """Import into a HATS catalogue with hats-import on Dask, a worker a core."""
     from dask.distributed import Client
     from hats_import.catalog.arguments import ImportArguments
-    from hats_import.catalog.file_readers import ParquetPyarrowReader
+    from hats_import.catalog.file_readers import FitsReader, ParquetPyarrowReader
     from hats_import.pipeline import pipeline_with_client
 
-    class InOrder(ParquetPyarrowReader):  # type: ignore[misc]
+    files = files_of(tree)
+
+    class InOrder(FitsReader if files[0].endswith(FITS) else ParquetPyarrowReader):  # type: ignore[misc]
         """Columns in one order: files of a release differ in theirs, and hats-import ends with an error on that."""
 
         def read(self, input_file: str, read_columns: list[str] | None = None) -> Iterator[Any]:
@@ -148,7 +142,7 @@ def hats(tree: str, out: str, threshold: int, compression: str | None = None) ->
         arguments = ImportArguments(
             output_path=str(Path(out).parent),
             output_artifact_name=Path(out).name,
-            input_file_list=files_of(tree),
+            input_file_list=files,
             file_reader=InOrder(),
             ra_column="coord_ra",
             dec_column="coord_dec",
@@ -166,10 +160,11 @@ def acid(tree: str, out: str) -> Said:
     """Import into a HATS catalogue with ACID, without the margin cache that it would add."""
     from acid_cli import main
 
-    cores = len(os.sched_getaffinity(0))
+    files, cores = files_of(tree), len(os.sched_getaffinity(0))
+    kind = "fits" if files[0].endswith(FITS) else "parquet"
     options = ["--ra", "coord_ra", "--dec", "coord_dec", "--no-margin", "--progress", "off", "--workers", str(cores)]
     with clock() as said:
-        ended = main(["import", "parquet", *files_of(tree), "--out", out, *options])
+        ended = main(["import", kind, *files, "--out", out, *options])
     assert not ended, f"exit {ended}"
     said.pop("cpu_seconds")
     return said | counted(f"{out}/dataset/**/Npix=*.parquet")
@@ -195,6 +190,43 @@ def simulate(out: str, memory: str | None = None, **arguments: Any) -> Said:  # 
     with clock() as said:
         write(out, settings=Settings(**({"memory": memory} if memory else {})), **arguments)
     return said | counted(f"{out}/**/*.parq")
+
+
+def simulate_fits(
+    out: str, tables: list[str], *, objects: int, visits: int, radius: float, detectors: int, seed: int = 1
+) -> Said:
+    """Write the inputs of a benchmark as FITS: a table's rows by visit, of the sky that `simulate` has by default."""
+    from astropy.io import fits
+
+    from warehouse import contracts
+    from warehouse.config import Settings
+    from warehouse.simulate.fits_tables import write_fits_tables
+    from warehouse.simulate.sky import make_sky
+    from warehouse.sky import skymap
+
+    assert tables == ["Source"]
+    known = contracts.load("dp02")
+    sky = make_sky(
+        known,
+        skymap.named(str(known.skymap)),
+        ra_deg=62.0,
+        dec_deg=-37.0,
+        radius_deg=radius,
+        objects=objects,
+        visits=visits,
+        first_visit=0,
+        detectors=detectors,
+        seed=seed,
+        reprocessing=0,
+    )
+    with clock() as said:
+        paths = write_fits_tables(out, sky, Settings(workers=2), dataset_types=("sourceTable_visit",))
+    files = [Path(out, path) for path in paths]
+    return said | {
+        "rows": sum(fits.getval(path, "NAXIS2", 1) for path in files),
+        "files": len(files),
+        "gigabytes": round(sum(path.stat().st_size for path in files) / 1e9, 3),
+    }
 
 
 def placed(tree: str, out: str) -> Said:
@@ -246,7 +278,8 @@ def one_row_group(tree: str, out: str, gigabytes: float, north_deg: float = 0.0)
 
 
 CONTENDERS = {
-    do.__name__: do for do in (ours, floor, naive, duckdb, hats, acid, set_aside, simulate, placed, one_row_group)
+    do.__name__: do
+    for do in (ours, floor, naive, duckdb, hats, acid, set_aside, simulate, simulate_fits, placed, one_row_group)
 }
 
 

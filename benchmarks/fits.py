@@ -127,7 +127,8 @@ def compare(file: str, path: Path, threads: Sequence[int], rounds: int, names: l
             assert all(same(expected[column], theirs[column]) for column in expected.columns), name
     measure.say(f"{file}: {expected.height:,} rows, {expected.width} columns")
     mine = {str(n): partial(ours, path, n, names) for n in threads}
-    seconds = medians(mine | others, rounds)
+    with measure.settled():
+        seconds = medians(mine | others, rounds)
     told = {"file": file, "rows": expected.height, "columns": expected.width}
     told["megabytes"] = round(path.stat().st_size / 1e6)
     return [

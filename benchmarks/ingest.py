@@ -40,6 +40,7 @@ class Job:
     contenders: Sequence[str]
     threshold: int
     targets: Mapping[str, float] = field(default_factory=dict)
+    make: str = "simulate"
 
     def arguments(self, scale: float) -> Said:
         """Return the arguments of `simulate` at a scale."""
@@ -88,6 +89,17 @@ JOBS = {
             1_000_000,
             {FLOOR: 2.0, NAIVE: 5.0, DUCKDB: 1.0},
         ),
+        # Without a floor: nobody else reads FITS so fast that it would be one.
+        Job(
+            "FITS Source",
+            "Source",
+            {"objects": 650_000, "visits": 20, "radius": 0.9, "detectors": 21},
+            "visits",
+            (OURS, BOUNDED, HATS, ACID),
+            100_000,
+            {HATS: 5.0, ACID: 3.0},
+            make="simulate_fits",
+        ),
     )
 }
 
@@ -114,7 +126,7 @@ def inputs(name: str, make: str, arguments: Said) -> tuple[Path, Said]:
 
 def simulated(job: Job, scale: float) -> tuple[Path, Said]:
     """Return the job's inputs."""
-    return inputs(job.table, "simulate", job.arguments(scale))
+    return inputs(job.table, job.make, job.arguments(scale))
 
 
 def contender(job: Job, name: str, tree: Path, placed: Path, patience: float) -> Said:

@@ -11,26 +11,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-Said = dict[str, Any]
+from clock import Said, clock
 
 LIMITS = {"g": (17.0, 26.0), "r": (17.0, 26.0), "i": (17.0, 26.0)}
 BANDS = "ugrizy"
 OVERLAP = "overlapping_columns"
-
-
-@contextmanager
-def clock() -> Iterator[Said]:
-    said: Said = {}
-    wall, cpu = time.perf_counter(), time.process_time()
-    yield said
-    said["seconds"] = time.perf_counter() - wall
-    said["cpu_seconds"] = time.process_time() - cpu
 
 
 def asked(question: Callable[[], int], times: int = 7) -> Said:
