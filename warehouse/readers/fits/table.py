@@ -39,11 +39,10 @@ from warehouse.readers.fits.ranges import RECORD, Ranges, Window, open_ranges, w
 from warehouse.readers.fits.together import steps
 from warehouse.readers.reader import OpenedInput
 
-# A few megabytes of rows stay in a processor's cache between reading and decoding, and are work enough for each call;
-# with several threads, longer calls mean less queueing for the interpreter. A request to a store pays off from several
-# megabytes on.
+# A few megabytes of rows stay in the processors' caches between reading and decoding, and are work enough for each
+# call: with more, several threads take longer, and with less they queue for the interpreter. A request to a store pays
+# off from several megabytes on.
 _LOCAL_BLOCK = 4 << 20
-_THREADED_BLOCK = 8 << 20
 # More only queue for memory and for the interpreter.
 _LOCAL_THREADS = 4
 _REMOTE_BLOCK = 8 << 20
@@ -211,8 +210,7 @@ def _plan(opened: FitsInput, ranges: Ranges, row_out: float, memory: int) -> _Pl
     if ranges.remote:
         threads, largest = max(opened.settings.workers, _REMOTE_REQUESTS), _REMOTE_BLOCK
     else:
-        threads = min(opened.settings.workers, _LOCAL_THREADS)
-        largest = _LOCAL_BLOCK if threads == 1 else _THREADED_BLOCK
+        threads, largest = min(opened.settings.workers, _LOCAL_THREADS), _LOCAL_BLOCK
     block_bytes = min(largest, memory // (8 * (threads + 1)))
     block_rows = _eights(block_bytes // max(1, row_bytes))
     batch_bytes = min(_LARGEST_BATCH, memory // 4)
