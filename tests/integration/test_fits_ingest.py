@@ -5,11 +5,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from polars.testing import assert_frame_equal
 
-from warehouse import Warehouse
+from support.fits import data_start, put
+from warehouse import Warehouse, contracts
+from warehouse.config import Settings
 from warehouse.simulate import simulate
+from warehouse.simulate.fits_tables import write_fits_tables
+from warehouse.simulate.sky import make_sky
+from warehouse.sky import skymap
 
 pytestmark = pytest.mark.integration
 
@@ -93,3 +99,66 @@ def test_a_table_may_be_fed_by_both_formats(tree, tmp_path, settings):
     reference = Warehouse.create(str(tmp_path / "reference"), settings=settings)
     reference.ingest("Source", str(tree))
     assert_frame_equal(content(wh), content(reference))
+
+
+# ------------------------------------------------------------------------------- catalogues of afw, and damage
+
+
+@pytest.fixture(scope="module")
+def src(tmp_path_factory):
+    """The same sources as afw's catalogues, with checksums."""
+    out = tmp_path_factory.mktemp("src")
+    release = contracts.load("dp02")
+    sky = make_sky(
+        release,
+        skymap.named("DC2"),
+        ra_deg=62.0,
+        dec_deg=-37.0,
+        radius_deg=0.12,
+        objects=600,
+        visits=2,
+        first_visit=0,
+        detectors=2,
+        seed=3,
+        reprocessing=0,
+    )
+    write_fits_tables(str(out), sky, Settings(workers=2), dataset_types=("src",))
+    return out
+
+
+def test_an_afw_catalogue_is_ingested_as_rows_of_source(tree, src, tmp_path, settings):
+    """Beside the Parquet rows: what a catalogue tells is the same, and the ledger lists what it does not tell."""
+    parquet = Warehouse.create(str(tmp_path / "a"), settings=settings)
+    afw = Warehouse.create(str(tmp_path / "b"), settings=settings)
+    parquet.ingest("Source", str(tree))
+    report = afw.ingest("Source", str(src))
+    one, other = content(parquet), content(afw)
+    assert not report.refused
+    assert other["sourceId"].to_list() == one["sourceId"].to_list()
+    for name in ("coord_ra", "coord_dec", "x", "y", "psfFlux", "psfFluxErr"):
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-6, err_msg=name)
+    for name in ("tract", "patch", "ccdVisitId", "detect_isPrimary", "psfFlux_flag", "pixelFlags_edge"):
+        assert other[name].to_list() == one[name].to_list(), name
+    for entry in report.entries:
+        assert {"band", "physical_filter", "gaussianFlux", "ixx"} <= set(entry.missing)
+        assert not {"coord_ra", "psfFlux", "visit", "psfFlux_flag"} & set(entry.missing)
+    assert other.select(pl.col("band", "gaussianFlux", "ixx").null_count()).row(0) == (other.height,) * 3
+
+
+def test_a_catalogue_whose_data_sum_fails_leaves_no_row_and_comes_in_once_mended(src, tmp_path, settings):
+    """The sum is known after the last row, so that good rows have been staged by then."""
+    path = tmp_path / "night.fits"
+    good = max(src.rglob("*.fits"), key=lambda file: file.stat().st_size).read_bytes()
+    path.write_bytes(good)
+    rows = fits.getval(path, "NAXIS2", 1)
+    at = data_start(path) + fits.getval(path, "NAXIS1", 1) * rows - 1
+    put(path, at, bytes([path.read_bytes()[at] ^ 1]))
+    wh = Warehouse.create(str(tmp_path / "wh"), settings=settings)
+    (refused,) = wh.ingest("Source", str(path)).refused
+    assert (list(refused.rules), refused.rows_quarantined) == (["checksum"], rows)
+    assert "HDU 1: DATASUM says" in refused.error
+    assert wh.scan("Source").collect().height == 0
+    assert wh.quarantine("Source")["rules"].to_list() == [["checksum"]]
+    path.write_bytes(good)
+    assert wh.retry("Source").rows_committed == rows
+    assert wh.quarantine("Source").is_empty()
