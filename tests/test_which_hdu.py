@@ -81,9 +81,9 @@ def test_an_hdu_that_is_not_there_refuses_the_input_and_names_those_that_are(wh,
     wh.ingest("Source", str(file), hdu="SECOND")
     (refused,) = wh.ingest("Source", str(file), hdu="SECONDS").refused
     assert "no HDU SECONDS; did you mean SECOND?" in refused.error
-    assert "there are 0, 1 FIRST (table), 2 SECOND (table), 3 WEIGHT" in refused.error
+    assert "? There are 0, 1 FIRST (table), 2 SECOND (table), 3 WEIGHT" in refused.error
     (image,) = wh.ingest("Source", str(file), hdu=3).refused
-    assert "HDU 3 'WEIGHT' is asked for and holds no table of rows; there are 0, 1 FIRST (table)" in image.error
+    assert "HDU 3 'WEIGHT' is asked for and holds no table of rows. There are 0, 1 FIRST (table)" in image.error
     assert held(wh) == {"SECOND"}
     (retried,) = wh.retry("Source").refused
     assert (retried.hdu, retried.error) == ("3", image.error)

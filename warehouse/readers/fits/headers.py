@@ -150,7 +150,7 @@ def find_table(window: Window, wanted_hdu: int | str | None, wanted: Collection[
         first = first or found
     if first is not None:
         return first
-    raise InputError(f"{_no_table(seen, wanted_hdu)}; there are {_listed(seen)}", kind="no_table")
+    raise InputError(f"{_no_table(seen, wanted_hdu)} There are {_listed(seen)}", kind="no_table")
 
 
 def check_header_sum(hdu: Hdu) -> None:
@@ -305,13 +305,13 @@ def _is_called(hdu: Hdu, wanted: int | str) -> bool:
 
 def _no_table(seen: Sequence[Hdu], wanted: int | str | None) -> str:
     if wanted is None:
-        return "none of its HDUs is a table of rows"
+        return "none of its HDUs is a table of rows."
     called = [hdu for hdu in seen if _is_called(hdu, wanted)]
     if called:
-        return f"{called[0].place} is asked for and holds no table of rows"
+        return f"{called[0].place} is asked for and holds no table of rows."
     names = [hdu.name for hdu in seen if hdu.name]
     hint = near_misses(str(wanted), names)
-    return f"no HDU {wanted}" + (f"; {hint}" if hint.startswith("did you mean") else "")
+    return f"no HDU {wanted}" + (f"; {hint}" if hint.startswith("did you mean") else ".")
 
 
 def _listed(seen: Sequence[Hdu]) -> str:
