@@ -192,35 +192,15 @@ def simulate(out: str, memory: str | None = None, **arguments: Any) -> Said:  # 
     return said | counted(f"{out}/**/*.parq")
 
 
-def simulate_fits(
-    out: str, tables: list[str], *, objects: int, visits: int, radius: float, detectors: int, seed: int = 1
-) -> Said:
-    """Write the inputs of a benchmark as FITS: a table's rows by visit, of the sky that `simulate` has by default."""
+def simulate_fits(out: str, tables: list[str], **arguments: Any) -> Said:  # noqa: ANN401 - those of warehouse.simulate
+    """Write the inputs of a benchmark as FITS, by visit."""
     from astropy.io import fits
 
-    from warehouse import contracts
-    from warehouse.config import Settings
-    from warehouse.simulate.fits_tables import write_fits_tables
-    from warehouse.simulate.sky import make_sky
-    from warehouse.sky import skymap
+    from warehouse.simulate.fits_tables import simulate_fits_tables
 
     assert tables == ["Source"]
-    known = contracts.load("dp02")
-    sky = make_sky(
-        known,
-        skymap.named(str(known.skymap)),
-        ra_deg=62.0,
-        dec_deg=-37.0,
-        radius_deg=radius,
-        objects=objects,
-        visits=visits,
-        first_visit=0,
-        detectors=detectors,
-        seed=seed,
-        reprocessing=0,
-    )
     with clock() as said:
-        paths = write_fits_tables(out, sky, Settings(workers=2), dataset_types=("sourceTable_visit",))
+        paths = simulate_fits_tables(out, dataset_types=("sourceTable_visit",), **arguments)
     files = [Path(out, path) for path in paths]
     return said | {
         "rows": sum(fits.getval(path, "NAXIS2", 1) for path in files),

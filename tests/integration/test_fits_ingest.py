@@ -10,12 +10,9 @@ from astropy.table import MaskedColumn, Table
 from polars.testing import assert_frame_equal
 
 from support.fits import data_start, put
-from warehouse import Warehouse, contracts
-from warehouse.config import Settings
+from warehouse import Warehouse
 from warehouse.simulate import simulate
-from warehouse.simulate.fits_tables import write_fits_tables
-from warehouse.simulate.sky import make_sky
-from warehouse.sky import skymap
+from warehouse.simulate.fits_tables import simulate_fits_tables
 
 pytestmark = pytest.mark.integration
 
@@ -108,21 +105,7 @@ def test_a_table_may_be_fed_by_both_formats(tree, tmp_path, settings):
 def src(tmp_path_factory):
     """The same sources as afw's catalogues, with checksums."""
     out = tmp_path_factory.mktemp("src")
-    release = contracts.load("dp02")
-    sky = make_sky(
-        release,
-        skymap.named("DC2"),
-        ra_deg=62.0,
-        dec_deg=-37.0,
-        radius_deg=0.12,
-        objects=600,
-        visits=2,
-        first_visit=0,
-        detectors=2,
-        seed=3,
-        reprocessing=0,
-    )
-    write_fits_tables(str(out), sky, Settings(workers=2), dataset_types=("src",))
+    simulate_fits_tables(str(out), objects=600, radius=0.12, visits=2, detectors=2, dataset_types=["src"], seed=3)
     return out
 
 

@@ -92,6 +92,28 @@ def write_fits_tables(
         return tuple(path for path in paths if path is not None)
 
 
+def simulate_fits_tables(
+    out: str,
+    *,
+    dataset_types: Collection[str] = FITS_TYPES,
+    ra: float = 62.0,
+    dec: float = -37.0,
+    radius: float = 0.5,
+    objects: int = 20_000,
+    visits: int = 12,
+    detectors: int = 9,
+    seed: int = 1,
+    release: str = "dp02",
+    settings: Settings | None = None,
+) -> tuple[str, ...]:
+    """Write the catalogues of a simulated sky as FITS; return the paths below `out`.
+
+    The arguments mean what they mean to `simulate`, whose sky it is, and to `write_fits_tables`.
+    """
+    sky = _sky(release, ra, dec, radius, objects, visits, detectors, seed)
+    return write_fits_tables(out, sky, settings or Settings(), dataset_types=dataset_types)
+
+
 def simulate_fits(
     out: str,
     *,
@@ -109,8 +131,19 @@ def simulate_fits(
 
     The arguments are those that the tree was made with.
     """
+    sky = _sky(release, ra, dec, radius, objects, visits, detectors, seed)
+    visit = sky.visits[-1].visit
+    kind = "sourceTable_visit"
+    paths = write_fits_tables(out, sky, settings, dataset_types=(kind,), only={"visit": [visit]})
+    storage.delete([storage.join(out, path.removesuffix(".fits") + ".parq") for path in paths], settings)
+    return visit
+
+
+def _sky(
+    release: str, ra: float, dec: float, radius: float, objects: int, visits: int, detectors: int, seed: int
+) -> SimulatedSky:
     known = contracts.load(release)
-    sky = make_sky(
+    return make_sky(
         known,
         skymap.named(str(known.skymap)),
         ra_deg=ra,
@@ -123,11 +156,6 @@ def simulate_fits(
         seed=seed,
         reprocessing=0,
     )
-    visit = sky.visits[-1].visit
-    kind = "sourceTable_visit"
-    paths = write_fits_tables(out, sky, settings, dataset_types=(kind,), only={"visit": [visit]})
-    storage.delete([storage.join(out, path.removesuffix(".fits") + ".parq") for path in paths], settings)
-    return visit
 
 
 def _files(sky: SimulatedSky, name: str) -> Iterator[FitsFile]:
