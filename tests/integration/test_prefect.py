@@ -12,8 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 import h5py
+import numpy as np
 import polars as pl
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 
 from flows import serving
 from support import skies
@@ -233,6 +236,22 @@ def test_a_flow_that_refuses_an_input_commits_the_rest_says_so_and_has_failed(se
     assert rows(warehouse, "Object") == good
     assert rows(warehouse, "Source") == delivered(tree, "sourceTable_visit")
     assert flow_run_into(server, warehouse)["state"]["type"] == "FAILED"
+
+
+def test_a_flow_reads_the_hdu_that_is_named(server, tmp_path):
+    path, warehouse = tmp_path / "night.fits", tmp_path / "warehouse"
+    first, second = (
+        fits.table_to_hdu(
+            Table({"sourceId": np.arange(start, start + 3), "coord_ra": [62.0] * 3, "coord_dec": [-37.0] * 3})
+        )
+        for start in (1, 11)
+    )
+    fits.HDUList([fits.PrimaryHDU(), first, second]).writeto(path)
+    done = run_tractlake(server, "ingest", "-w", warehouse, "--table", "Source", "--hdu", "2", path)
+    assert done.returncode == 0, done.stderr
+    found = Warehouse.open(str(warehouse)).scan("Source").select("sourceId").collect()["sourceId"]
+    assert sorted(found) == [11, 12, 13]
+    assert flow_run_into(server, warehouse)["parameters"]["hdu"] == "2"
 
 
 def test_sigterm_ends_a_flow_in_order_and_the_next_run_goes_on(server, tree, tmp_path):
