@@ -1,7 +1,8 @@
 """The flow `nightly`: ingest what the night has brought, audit the tables, and pin them where the audit holds.
 
 A pin is what readers can rest on: one version of every table, audited together. A night that brought nothing makes no
-pin; one whose audit does not hold fails without a pin, and the pins before it stay what they are.
+pin, unless the tables as they stand have none: a run before it ended too early, or its audit did not hold and does now.
+A night whose audit does not hold fails without a pin, and the pins before it stay what they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from flows.watching import watcher
 from tasks.runner import PrefectTasks
 from warehouse import Warehouse
 from warehouse.errors import QualityError
+from warehouse.lake import pins
 from warehouse.lake.audit import Finding
 from warehouse.wording import counted
 
@@ -54,7 +56,8 @@ def nightly(
     reports = perform(request, runner=PrefectTasks(), on_event=watcher(log), run_id=str(flow_run.id))
     opened = Warehouse.open(warehouse, settings=settings(memory=memory, workers=workers))
     pinned = None
-    if not all(report.nothing_new for report in reports):
+    brought = not all(report.nothing_new for report in reports)
+    if brought or (pin and not pins.holds_present(opened.root, opened.settings)):
         _audit(opened)
         if pin:
             pinned = opened.pin(f"nightly-{datetime.now(tz=UTC):%Y-%m-%dT%H%M%S}").name

@@ -32,8 +32,11 @@ def again(world, seed):
 def test_a_pin_names_the_versions_of_its_moment(world):
     root, settings = world.warehouse.root, world.warehouse.settings
     world.warehouse.ingest("ForcedSource", str(world.tree))
+    assert not pins.holds_present(root, settings)
     first = pins.pin(root, "first", settings)
+    assert pins.holds_present(root, settings)
     again(world, 1)
+    assert not pins.holds_present(root, settings)
     second = pins.pin(root, "second", settings)
     assert (first.versions["ForcedSource"], second.versions["ForcedSource"]) == (1, 2)
     assert "Object" not in first.versions

@@ -163,6 +163,11 @@ def test_a_nightly_run_pins_what_it_brought_once_the_audit_holds(deployed, tree,
     assert again["state"]["type"] == "COMPLETED", again["state"]
     assert Warehouse.open(str(warehouse)).pins() == [pin]
 
+    Warehouse.open(str(warehouse)).unpin(pin.name)  # as if the run had ended just before it
+    last = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
+    assert last["state"]["type"] == "COMPLETED", last["state"]
+    assert [made.versions for made in Warehouse.open(str(warehouse)).pins()] == [pin.versions]
+
 
 def test_the_form_of_a_deployment_is_typed_and_described(deployed):
     server, _ = deployed

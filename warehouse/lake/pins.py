@@ -43,18 +43,28 @@ def pin(root: Root, name: str, settings: Settings) -> Pin:
     """
     if not _NAME.fullmatch(name):
         raise QueryError(f"{name!r} cannot name a pin: letters, digits, '.', '-' and '_' can", kind="pin", uri=root.uri)
+    made = Pin(name, datetime.now(tz=UTC).isoformat(timespec="seconds"), _present(root, settings))
+    if not storage.put_if_absent(_uri(root, name), json.dumps(asdict(made), indent=2).encode(), settings):
+        raise ConflictError(
+            f"the pin {name!r} exists; unpin it first, or choose another name", kind="pin", uri=root.uri
+        )
+    return made
+
+
+def holds_present(root: Root, settings: Settings) -> bool:
+    """Return whether some pin names the present version of every table."""
+    present = _present(root, settings)
+    return any(p.versions == present for p in pins(root, settings))
+
+
+def _present(root: Root, settings: Settings) -> dict[str, int]:
     found = {}
     for table in (*root.contracts.tables, *root.contracts.derived):
         try:
             found[table] = delta.snapshot(root.table_uri(table), settings).version
         except NotFoundError:
             continue
-    made = Pin(name, datetime.now(tz=UTC).isoformat(timespec="seconds"), found)
-    if not storage.put_if_absent(_uri(root, name), json.dumps(asdict(made), indent=2).encode(), settings):
-        raise ConflictError(
-            f"the pin {name!r} exists; unpin it first, or choose another name", kind="pin", uri=root.uri
-        )
-    return made
+    return found
 
 
 def unpin(root: Root, name: str, settings: Settings) -> None:
