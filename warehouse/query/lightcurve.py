@@ -24,6 +24,7 @@ Ids = int | Iterable[int]
 
 VISIT, BAND = "visit", "band"
 _FEW_IDS = 3  # a file: measured on 77 files of 250,000 rows, the two ways are equally fast at four
+_FILES_AT_ONCE = 8  # 100 ids in 73 files: 24 ms by eights, 35 one by one, 57 all at once
 _OBJECTS, _DIA_OBJECTS = "Object", "DiaObject"
 
 
@@ -130,8 +131,8 @@ def _visit_of(tables: Tables, contract: Contract) -> pl.Expr:
 def _rows(opened: Opened, column: str, ids: npt.NDArray[np.int64], wanted: list[pl.Expr]) -> pl.DataFrame:
     """Return the rows of the ids out of the files that can hold them.
 
-    A few ids a file are asked of each file alone, side by side: held against one id, more row groups are left out, and
-    faster, than held against a list. Many ids are asked of all files at once.
+    A few ids a file are asked of a few files at a time, side by side: held against few ids, more row groups are left
+    out, and faster, than held against all. Many ids are asked of all files at once.
     """
     chosen = opened.files.filter(pruning.holding(opened, column, ids))
     needed = [column, *(name for expr in wanted for name in expr.meta.root_names())]
@@ -142,10 +143,12 @@ def _rows(opened: Opened, column: str, ids: npt.NDArray[np.int64], wanted: list[
         within = pl.col(column).is_between(every[0], every[-1])
         return read(opened, chosen, needed).filter(within & pl.col(column).is_in(every)).select(wanted).collect()
     first, last, _ = pruning.shares(chosen, column, ids)
-    asked = [
-        read(opened, chosen[number : number + 1], needed).filter(_one_of(column, every[begin:end])).select(wanted)
-        for number, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True))
-    ]
+    in_order = np.argsort(first, kind="stable")
+    asked = []
+    for start in range(0, chosen.height, _FILES_AT_ONCE):
+        together = in_order[start : start + _FILES_AT_ONCE]
+        mine = every[first[together].min() : last[together].max()]
+        asked.append(read(opened, chosen[together], needed).filter(_one_of(column, mine)).select(wanted))
     return pl.concat(pl.collect_all(asked))
 
 
