@@ -339,6 +339,28 @@ def test_a_detectors_row_follows_its_image(wh, tree, tmp_path):
     assert all(finding.holds for finding in wh.audit("CcdVisit"))
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ConflictError])
+@pytest.mark.parametrize("table", ["Image", "ObsCore", "Visit", "CcdVisit"])
+def test_a_run_that_ends_before_a_table_is_committed_is_healed_by_the_next_one(wh, tree, monkeypatch, table, error):
+    commit = delta.commit
+
+    def dying(base, *arguments, **words):
+        if base.uri.endswith(f"/{table}"):
+            raise error("here")
+        return commit(base, *arguments, **words)
+
+    monkeypatch.setattr(delta, "commit", dying)
+    with pytest.raises(error):
+        wh.register_images(str(tree))
+    monkeypatch.undo()
+    assert content.rows(wh, table).height == 0
+    wh.register_images(str(tree))
+    heights = {name: content.rows(wh, name).height for name in (*TABLES, "Visit", "CcdVisit")}
+    assert heights == {"Image": 12, "ObsCore": 12, "Visit": 2, "CcdVisit": 4}
+    assert wh.register_images(str(tree)).nothing_new
+    assert all(finding.holds for finding in wh.audit())
+
+
 def test_the_tables_own_file_takes_the_place_of_what_headers_told(wh, tree, tmp_path):
     from support import skies
 

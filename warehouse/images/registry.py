@@ -116,9 +116,10 @@ def register(
     on_event(Event("planned", IMAGE, inputs=len(work), bytes=len(work) * (FIRST_READ + NEXT_READ)))
     found, refused, bytes_read = _read(root, work, settings, read, on_event)
     gone = _vanished(listing, known[IMAGE]) if remove_vanished else frozenset[str]()
+    # Before the images: what stands in Image is not read again, so a crash in between could not be made up for.
+    filled = visits.fill(root, found, settings, run_id=run_id)
     done = _record(root, tables, found, refused, gone, settings, run_id)
-    versions = {table: recorded.version for table, recorded in done.items()}
-    versions |= visits.fill(root, found, settings, run_id=run_id)
+    versions = {table: recorded.version for table, recorded in done.items()} | filled
     for table, version in versions.items():
         on_event(Event("committed", table, f"version {version}"))
     images = done.get(IMAGE, Recorded(-1))
