@@ -82,6 +82,39 @@ def test_every_patch_that_an_image_touches_finds_it(wh, rows):
     assert names(wh.images([])) == []
 
 
+def test_image_and_obscore_are_scanned_by_the_sky_that_they_cover(wh, rows):
+    def scanned(place):
+        of_image = wh.scan("Image", place, columns=["uri"]).collect().to_series().sort().to_list()
+        of_obscore = wh.scan("ObsCore", place).collect().get_column("access_url").sort().to_list()
+        assert of_image == of_obscore == wh.images(place).collect().get_column("uri").sort().to_list(), place
+        return of_image
+
+    elsewhere = 0
+    for row in rows.iter_rows(named=True):
+        for packed in row["touches"]:
+            tract, patch = divmod(packed, wh.skymap.patches_per_tract)
+            for place in (Patch(tract, patch), Tract(tract), [Tract(0), Patch(tract, patch)]):
+                assert row["uri"] in scanned(place)
+            elsewhere += (tract, patch) != (row["tract"], row["patch"])
+        for share in (0.0, 0.95, 1.05):  # from the middle through the first corner and beyond
+            ra, dec = row["corners_ra_deg"][0], row["corners_dec_deg"][0]
+            d_ra = (ra - row["ra_deg"] + 180) % 360 - 180
+            cone = Cone(row["ra_deg"] + share * d_ra, row["dec_deg"] + share * (dec - row["dec_deg"]), 0.0)
+            assert (row["uri"] in scanned(cone)) == (share < 1)
+    assert elsewhere > 5
+    assert scanned([]) == scanned(Tract(0)) == []
+    assert len(scanned(None)) == 15
+
+
+@pytest.mark.parametrize("table", ["Image", "ObsCore"])
+def test_a_scan_by_place_opens_few_files_of_images(wh, table):
+    assert len(wh.files(table, Cone(0.0, 0.0, 0.001))) == 1
+    assert len(wh.files(table)) > 1
+    with pytest.raises(QueryError, match="primary"):
+        wh.scan(table, Cone(0.0, 0.0, 0.001), primary=True)
+    assert wh.scan(table, Cone(0.0, 0.0, 0.001), version=0).collect().height == 0
+
+
 def test_counts_are_of_images(wh, rows):
     assert rows.height == rows.get_column("dataset").n_unique() == 15
     tables = wh.tables().filter(pl.col("table").is_in(["Image", "ObsCore"]))

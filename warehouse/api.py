@@ -313,12 +313,16 @@ class Warehouse(ImageVerbs, TruthVerbs):
         version: Version | None = None,
         primary: bool = False,
     ) -> pl.LazyFrame:
-        """Return a table's rows, or those in a region, as a LazyFrame; see `warehouse.query.scan.scan`."""
-        return scan.scan(self._tables, table, region, columns=columns, version=version, primary=primary)
+        """Return a table's rows, or those in a region, as a LazyFrame; see `warehouse.query.scan.scan`.
+
+        Of Image and ObsCore, the images that share sky with the region, as `images` finds them.
+        """
+        how = self._choose(table)
+        return scan.scan(self._tables, table, region, columns=columns, version=version, primary=primary, choose=how)
 
     def files(self, table: str, region: Area | None = None, *, version: Version | None = None) -> list[str]:
         """Return the URIs of the Parquet files that a scan would open, for other engines."""
-        return scan.files(self._tables, table, region, version=version)
+        return scan.files(self._tables, table, region, version=version, choose=self._choose(table))
 
     def get(
         self,

@@ -1,7 +1,8 @@
 """Which images there are: by where they lie, when, in which band; by data id; and the one that shows a position.
 
-Asks ``Image`` and opens no image. Files of the table are left out by what its log says of them: where the middles of a
-file's images lie and how far they reach, so that an image is found from every patch that it touches.
+Asks ``Image``, or by place ``ObsCore``, and opens no image. Files of the table are left out by what its log says of
+them: where the middles of a file's images lie and how far they reach, so that an image is found from every patch that
+it touches.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from warehouse.contracts.contract import PATCH, TRACT, Contract, DatasetType
 from warehouse.contracts.image import IMAGE, image_contract, image_types
 from warehouse.errors import NotFoundError, QueryError, near_misses
 from warehouse.images.inputs import known_type
+from warehouse.images.rows import OBSCORE
 from warehouse.lake.root import Root
 from warehouse.readers.paths import detector_number
 from warehouse.sky import sphere
@@ -31,9 +33,47 @@ Time = float | datetime
 
 _KEYS = ("visit", "detector", TRACT, PATCH, "band", "physical_filter")
 _NUMBERS = ("visit", "detector", TRACT, PATCH)
-_CORNERS = ("corners_ra_deg", "corners_dec_deg")
 _CORNERS_OF_AN_IMAGE = 4
 _MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How a table of images tells where each lies.
+
+    Attributes
+    ----------
+    ra, dec, reach
+        Columns of the middle, and of what `share` of is the distance to the farthest corner.
+    corners
+        RA and Dec of the corners, lists of a row.
+    touches
+        Whether a column ``touches`` names the patches.
+    """
+
+    ra: str
+    dec: str
+    reach: str
+    share: float
+    corners: tuple[pl.Expr, pl.Expr]
+    touches: bool
+
+
+_S_REGION = pl.col("s_region").str.split(" ").list.slice(2).cast(pl.List(pl.Float64))  # after POLYGON ICRS
+EXTENTS: Mapping[str, Extent] = {
+    IMAGE: Extent(
+        "ra_deg", "dec_deg", "radius_deg", 1.0, (pl.col("corners_ra_deg"), pl.col("corners_dec_deg")), touches=True
+    ),
+    OBSCORE: Extent(
+        "s_ra",
+        "s_dec",
+        "s_fov",
+        0.5,
+        (_S_REGION.list.gather_every(2), _S_REGION.list.gather_every(2, 1)),
+        touches=False,
+    ),
+}
+"""The tables whose rows are images, which a place finds by all the sky that they cover."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +132,19 @@ def images(
         files = files.filter(_may_lie(files, "mid_time_mjd", begin, end))
         filters.append(pl.col("mid_time_mjd").is_between(begin, end))
     if places is not None:
-        if not places:
-            return registered.read(files.clear())
-        near = [_near(files, _region(registered.root, place)) for place in places]
-        files = files.filter(np.logical_or.reduce(near))
-        filters.append(pl.any_horizontal([_touches(registered.root, place) for place in places]))
+        files, reached = touching(registered.root, IMAGE, files, places)
+        filters.append(reached)
     return registered.read(files).filter(*filters)
+
+
+def touching(root: Root, table: str, files: pl.DataFrame, places: Sequence[Place]) -> tuple[pl.DataFrame, pl.Expr]:
+    """Return which of a table's files can hold images that share sky with one of `places`, and which rows do."""
+    if not places:
+        return files.clear(), pl.lit(value=False)
+    extent = EXTENTS[table]
+    near = [_near(files, extent, _region(root, place)) for place in places]
+    reached = [_touches(root, extent, place) for place in places]
+    return files.filter(np.logical_or.reduce(near)), pl.any_horizontal(reached)
 
 
 def _region(root: Root, place: Place) -> Region:
@@ -109,30 +156,32 @@ def _region(root: Root, place: Place) -> Region:
     return Polygon(tuple((ra, dec) for ra, dec in corners.tolist()))
 
 
-def _touches(root: Root, place: Place) -> pl.Expr:
+def _touches(root: Root, extent: Extent, place: Place) -> pl.Expr:
     """Return whether an image shares sky with a place."""
     patches = root.sky.patches_per_tract
-    if isinstance(place, tuple):
+    if isinstance(place, tuple) and extent.touches:
         tract, patch = place
         if patch is not None:
             return pl.col("touches").list.contains(tract * patches + patch)
         return pl.col("touches").list.eval(pl.element() // patches == tract).list.any()
-    region = place
+    region = _region(root, place)
 
     def within(rows: pl.Series) -> pl.Series:
-        ra, dec = (rows.struct.field(name).list.to_array(_CORNERS_OF_AN_IMAGE).to_numpy() for name in _CORNERS)
+        ra, dec = (rows.struct.field(n).list.to_array(_CORNERS_OF_AN_IMAGE).to_numpy() for n in ("ra", "dec"))
         return pl.Series(region.touches(sphere.unit(ra, dec)) if len(rows) else [], dtype=pl.Boolean)
 
-    return pl.struct(_CORNERS).map_batches(within, return_dtype=pl.Boolean)
+    ra, dec = extent.corners
+    return pl.struct(ra.alias("ra"), dec.alias("dec")).map_batches(within, return_dtype=pl.Boolean)
 
 
-def _near(files: pl.DataFrame, region: Region) -> Any:  # noqa: ANN401 - a mask
+def _near(files: pl.DataFrame, extent: Extent, region: Region) -> Any:  # noqa: ANN401 - a mask
     """Return which files may hold an image that reaches into a region: by their middles, and how far they reach."""
-    names = [f"{end}.{name}" for name in ("ra_deg", "dec_deg") for end in ("min", "max")]
-    if not {*names, "max.radius_deg"} <= set(files.columns):
+    names = [f"{end}.{name}" for name in (extent.ra, extent.dec) for end in ("min", "max")]
+    names.append(f"max.{extent.reach}")
+    if not set(names) <= set(files.columns):
         return np.ones(files.height, dtype=bool)
-    west, east, south, north, reach = (files.get_column(n).to_numpy() for n in (*names, "max.radius_deg"))
-    reach = reach + 1e-9  # the log's JSON numbers may lose their last digit
+    west, east, south, north, reach = (files.get_column(name).to_numpy() for name in names)
+    reach = extent.share * reach + 1e-9  # the log's JSON numbers may lose their last digit
     pole = np.minimum(np.maximum(np.abs(south), np.abs(north)) + reach, 90.0)
     # A circle of this radius about a middle spans no more right ascension than that; near a pole, all of it.
     sine = np.sin(np.radians(reach)) / np.maximum(np.cos(np.radians(pole)), 1e-12)

@@ -6,7 +6,7 @@ The three steps, coarse to fine: the log and the sky map leave out files, Parque
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from typing import Any
 
@@ -19,6 +19,9 @@ from warehouse.query.areas import Area, Patch, Place, Tract, places, rows_of
 from warehouse.query.tables import Opened, Tables, Version
 
 PRIMARY = "detect_isPrimary"
+
+Choose = Callable[[Opened, Area | None], tuple[pl.DataFrame, pl.Expr | None]]
+"""Which files an area can touch, and which of their rows are in it (None: all)."""
 
 # Made for Polars' own reader of Iceberg, and not published: with it a count opens no file. A Polars that does not take
 # it gives the same answers without. (Its `_source_sizes` saves nothing, because a footer's range counts from the end.)
@@ -34,6 +37,7 @@ def scan(
     columns: Sequence[str] | None = None,
     version: Version | None = None,
     primary: bool = False,
+    choose: Choose | None = None,
 ) -> pl.LazyFrame:
     """Return the rows of a table that lie in `region`; no data file is opened before it is collected.
 
@@ -49,6 +53,8 @@ def scan(
         A version's number, a moment, or a pinned release's name; None for now.
     primary
         Keep only the rows with ``detect_isPrimary``: of the rows that tract and patch overlaps repeat, one.
+    choose
+        What "in" means to the table's rows, where they are more than a position; by default `chosen_rows`.
 
     Raises
     ------
@@ -60,7 +66,7 @@ def scan(
     opened = tables.open(table, version)
     if columns is not None:
         opened.check(columns)
-    chosen, rows = chosen_rows(opened, region)
+    chosen, rows = (choose or chosen_rows)(opened, region)
     wanted = [*([] if rows is None else [rows]), *([_primary(opened)] if primary else [])]
     if columns is None:
         return read(opened, chosen).filter(*wanted)
@@ -68,13 +74,21 @@ def scan(
     return read(opened, chosen, needed).filter(*wanted).select(columns)
 
 
-def files(tables: Tables, table: str, region: Area | None = None, *, version: Version | None = None) -> list[str]:
+def files(
+    tables: Tables,
+    table: str,
+    region: Area | None = None,
+    *,
+    version: Version | None = None,
+    choose: Choose | None = None,
+) -> list[str]:
     """Return the URIs of the Parquet files that `scan` would open, for tools of one's own.
 
     The partition columns stand in the paths (``tract=4431/patch=17``), as Hive writes them. A file of the list may
     hold rows outside the region.
     """
-    return touched(tables.open(table, version), region).get_column("uri").to_list()
+    chosen, _ = (choose or chosen_rows)(tables.open(table, version), region)
+    return chosen.get_column("uri").to_list()
 
 
 def chosen_rows(opened: Opened, region: Area | None) -> tuple[pl.DataFrame, pl.Expr | None]:

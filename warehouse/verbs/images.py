@@ -11,12 +11,13 @@ import polars as pl
 from warehouse.contracts.image import IMAGE
 from warehouse.images import cutout as cutting
 from warehouse.images import finding, registry
-from warehouse.images.finding import Registered, Time
+from warehouse.images.finding import Place, Registered, Time
 from warehouse.images.registry import RegisterReport
 from warehouse.lake.events import OnEvent, ignore
 from warehouse.query import scan
 from warehouse.query.areas import Area, Patch, Tract, places
-from warehouse.query.tables import Version
+from warehouse.query.scan import Choose
+from warehouse.query.tables import Opened, Version
 from warehouse.verbs.door import Door
 
 
@@ -63,10 +64,7 @@ class ImageVerbs(Door):
             First and last moment of the middle of the exposure: MJD (TAI), or datetimes.
         """
         found = self._registered(version)
-        where = None
-        if region is not None:
-            opened = self._tables.open(IMAGE, version)
-            where = [_tract_and_patch(p) if isinstance(p, Tract | Patch) else p for p in places(region, opened)]
+        where = None if region is None else _where(region, self._tables.open(IMAGE, version))
         return finding.images(found, where, band=band, time=time, dataset_type=dataset_type)
 
     def cutout(
@@ -96,6 +94,19 @@ class ImageVerbs(Door):
         """Return the images as of a version (NotFoundError says what registers them)."""
         opened = self._opened(IMAGE, version, "tractlake images register URI")
         return Registered(self.root, opened.files, partial(scan.read, opened))
+
+    def _choose(self, table: str) -> Choose:
+        """Return what "in a region" means to a table's rows: an image is wherever it shares sky with the region."""
+        return self._touching if table in finding.EXTENTS else scan.chosen_rows
+
+    def _touching(self, opened: Opened, region: Area | None) -> tuple[pl.DataFrame, pl.Expr | None]:
+        if region is None:
+            return opened.files, None
+        return finding.touching(self.root, opened.table, opened.files, _where(region, opened))
+
+
+def _where(region: Area, opened: Opened) -> list[Place]:
+    return [_tract_and_patch(p) if isinstance(p, Tract | Patch) else p for p in places(region, opened)]
 
 
 def _tract_and_patch(place: Tract | Patch) -> tuple[int, int | None]:
