@@ -89,6 +89,38 @@ def test_a_null_is_compared_with_what_is_stored_not_with_what_it_means(path):
     assert read(path)["n"].to_list() == [32763, None, 32765]
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "found"),
+    [
+        ("TNULL", "'-999'", "'-999'"),
+        ("TNULL", "-999.5", "-999.5"),
+        ("TNULL", "T", "True"),
+        ("TSCAL", "'2'", "'2'"),
+        ("TSCAL", "F", "False"),
+        ("TZERO", "'2147483648'", "'2147483648'"),
+    ],
+)
+def test_a_null_or_a_scale_that_is_no_number_is_refused_by_name(path, keyword, value, found):
+    columns = [Column("id", "K", array=[1, 2]), Column("n", "J", array=[-999, 5])]
+    write_table(path, columns, header={f"{keyword}2": 7})
+    replace_card(path, f"{keyword}2", value)
+    error = refused(path)
+    assert error.kind == "corrupt"
+    assert f"HDU 1, column 2 'n': {keyword}2 is {found}, expected a" in str(error)
+
+
+def test_a_null_that_is_written_with_a_point_is_the_integer(path):
+    write_table(path, [Column("n", "J", array=[-999, 5])], header={"TNULL1": -1})
+    replace_card(path, "TNULL1", "-999.")
+    assert read(path)["n"].to_list() == [None, 5]
+
+
+def test_a_null_of_a_column_that_has_none_means_nothing(path):
+    # FITS standard 4.0, 7.3.2: TNULL is of integers.
+    write_table(path, [Column("d", "D", array=[-999.0, 5.0])], header={"TNULL1": "-999"})
+    assert read(path)["d"].to_list() == [-999.0, 5.0]
+
+
 def test_a_null_beyond_64_bits_is_a_null_and_no_overflow(path):
     write_table(path, [Column("n", "K", array=np.array([5, -1], np.int64))], header={"TZERO1": 2**63, "TNULL1": 5})
     assert read(path)["n"].to_list() == [None, 2**63 - 1]
@@ -495,6 +527,22 @@ def test_a_checksum_alone_covers_header_and_data(summed):
     assert read(summed, "a").height == 999
     put(summed, data_start(summed) + 3, b"\x01")
     assert refused(summed, "a").kind == "checksum"
+
+
+@pytest.mark.parametrize("text", ["'12x'", "-5", "1.5", "'0x1F'"])
+def test_a_data_sum_that_is_no_number_is_refused(summed, text):
+    replace_card(summed, "DATASUM", text)
+    with pytest.raises(InputError) as caught:
+        FitsReader().open(str(summed), ONE)
+    assert caught.value.kind == "checksum"
+    assert f"HDU 1: DATASUM is '{text.strip(chr(39))}', expected a decimal number" in str(caught.value)
+
+
+def test_a_blank_data_sum_declares_nothing(plain):
+    with fits.open(plain, mode="update") as opened:
+        opened[1].header["DATASUM"] = ""
+        opened[1].header["CHECKSUM"] = ""
+    assert read(plain).height == 100
 
 
 def test_a_damaged_gzip_stream_is_corrupt_or_truncated(plain):

@@ -137,11 +137,11 @@ def _stored_field(cards: Cards, number: int, offset: int, place: str) -> Field:
             kind="corrupt",
         )
     field = Field(number, name, code, offset, width, shape, item, str(cards.get(f"TUNIT{number}", "")).strip() or None)
-    null = cards.get(f"TNULL{number}")
-    if code in _INTEGERS and isinstance(null, int):
-        field = replace(field, null=null)
+    if code in _INTEGERS and f"TNULL{number}" in cards:
+        field = replace(field, null=_null(cards, field, place))
     if code in _SCALABLE:
-        field = replace(field, scale=_number(cards, f"TSCAL{number}", 1), zero=_number(cards, f"TZERO{number}", 0))
+        scale, zero = (_number(cards, f"{key}{number}", field, place) for key in ("TSCAL", "TZERO"))
+        field = replace(field, scale=1 if scale is None else scale, zero=zero or 0)
     return field
 
 
@@ -196,9 +196,18 @@ def _integer(cards: Cards, key: str, place: str) -> int:
     return value
 
 
-def _number(cards: Cards, key: str, default: int) -> int | float:
-    """Return a number; one without a fraction is an int, so that 64-bit zero points stay exact."""
-    value = cards.get(key, default)
+def _null(cards: Cards, field: Field, place: str) -> int | None:
+    value = _number(cards, f"TNULL{field.number}", field, place)
+    if isinstance(value, float):
+        raise InputError(f"{place}, {field}: TNULL{field.number} is {value!r}, expected an integer", kind="corrupt")
+    return value
+
+
+def _number(cards: Cards, key: str, field: Field, place: str) -> int | float | None:
+    """Return a number, None where there is none; one without a fraction is an int, so that 64 bits stay exact."""
+    value = cards.get(key)
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return value if isinstance(value, int | float) else default
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise InputError(f"{place}, {field}: {key} is {value!r}, expected a number", kind="corrupt")
+    return value

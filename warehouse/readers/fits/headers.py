@@ -172,10 +172,18 @@ class DeclaredSums:
 
 
 def declared_sums(hdu: Hdu) -> DeclaredSums:
-    """Return what there is to verify; the standard lets both keywords be blank, which declares nothing."""
+    """Return what there is to verify; the standard lets both keywords be blank, which declares nothing.
+
+    Raises
+    ------
+    InputError
+        A DATASUM that is no number (kind ``checksum``).
+    """
     text = str(hdu.cards.get("DATASUM", "")).strip()
     checksum = str(hdu.cards.get("CHECKSUM", "")).strip()
-    return DeclaredSums(int(text) if text.isdecimal() else None, bool(checksum.strip("0")))
+    if text and not text.isdecimal():
+        raise InputError(f"{hdu.place}: DATASUM is {text!r}, expected a decimal number", kind="checksum")
+    return DeclaredSums(int(text) if text else None, bool(checksum.strip("0")))
 
 
 def check_data_sum(hdu: Hdu, total: int) -> None:
