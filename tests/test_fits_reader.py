@@ -384,6 +384,20 @@ def test_the_table_is_the_one_named_or_the_first_that_has_the_columns(path):
         assert refused(path, hdu=other).kind == "no_table"
 
 
+def test_a_table_whose_header_is_wrong_is_passed_over_where_another_fits(path):
+    hdus(path, table("BAD", "b", 1), table("OTHER", "a", 2), table("WORSE", "b", 3), table("GOOD", "b", 4))
+    for number, form in ((1, "'7Z'"), (3, "'9Z'")):
+        with fits.open(path) as opened:
+            start = opened.fileinfo(number)["hdrLoc"]
+        replace_card(path, "TFORM1", form, start=start)
+    assert read(path, wanted={"b"}).row(0) == (4,)
+    assert read(path, hdu="good").row(0) == (4,)
+    for how in ({"wanted": {"c"}}, {"hdu": 1}):
+        error = refused(path, **how)
+        assert error.kind == "corrupt"
+        assert "HDU 1 'BAD', column 1 'b': TFORM1 is '7Z'" in str(error)
+
+
 def test_a_file_without_a_table_says_so(path):
     hdus(path, fits.ImageHDU(np.zeros((3, 3))))
     assert refused(path).kind == "no_table"

@@ -131,7 +131,8 @@ def hdus(window: Window) -> Iterator[Hdu]:
 def find_table(window: Window, wanted_hdu: int | str | None, wanted: Collection[str]) -> tuple[Hdu, tuple[Field, ...]]:
     """Return the table that is meant, with its columns: the HDU that is named, or the first that has `wanted` columns.
 
-    Where no table has them all the first table is returned, so that the caller can say what it lacks.
+    Where no table has them all the first table is returned, so that the caller can say what it lacks. A table whose
+    header is wrong is passed over where another one fits.
 
     Raises
     ------
@@ -140,14 +141,23 @@ def find_table(window: Window, wanted_hdu: int | str | None, wanted: Collection[
     """
     seen: list[Hdu] = []
     first: tuple[Hdu, tuple[Field, ...]] | None = None
+    wrong: InputError | None = None
     for hdu in hdus(window):
         seen.append(hdu)
         if not (hdu.is_table if wanted_hdu is None else _is_called(hdu, wanted_hdu) and hdu.is_table):
             continue
-        found = hdu, _fields(hdu)
+        try:
+            found = hdu, _fields(hdu)
+        except InputError as error:
+            if wanted_hdu is not None:
+                raise
+            wrong = wrong or error
+            continue
         if wanted_hdu is not None or {part.name for part in found[1]}.issuperset(wanted):
             return found
         first = first or found
+    if wrong is not None:
+        raise wrong
     if first is not None:
         return first
     raise InputError(f"{_no_table(seen, wanted_hdu)} There are {_listed(seen)}", kind="no_table")
