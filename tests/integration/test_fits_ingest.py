@@ -48,9 +48,21 @@ def in_fits(tree: Path, out: Path, **options) -> Path:
     return out
 
 
-def content(wh):
-    frame = wh.scan("Source").collect()
-    return frame.select(sorted(frame.columns)).sort("sourceId")
+def with_arrays(folder: Path, name: str, letter: str) -> Path:
+    """Let a column of each file hold arrays of varying lengths, as the last column."""
+    for path in folder.rglob("*.fits"):
+        with fits.open(path) as opened:
+            kept = [column for column in opened[1].columns if column.name != name]
+            rows = np.empty(len(opened[1].data), dtype=object)
+            rows[:] = [np.arange(row % 4, dtype=float) for row in range(len(rows))]
+            table = fits.BinTableHDU.from_columns([*kept, fits.Column(name, f"{letter}D()", array=rows)])
+        table.writeto(path, overwrite=True)
+    return folder
+
+
+def content(wh, table="Source", key="sourceId"):
+    frame = wh.scan(table).collect()
+    return frame.select(sorted(frame.columns)).sort(key)
 
 
 def test_fits_and_parquet_make_equal_tables(tree, tmp_path, settings):
@@ -60,7 +72,20 @@ def test_fits_and_parquet_make_equal_tables(tree, tmp_path, settings):
     other = fits.ingest("Source", str(in_fits(tree, tmp_path / "in")))
     assert other.rows_committed == one.rows_committed > 0
     assert other.rows_quarantined == one.rows_quarantined == 0
-    assert_frame_equal(content(fits), content(parquet))
+    assert_frame_equal(content(fits), content(parquet), check_exact=True)
+
+
+def test_fits_and_parquet_make_equal_tables_of_object(tmp_path, settings):
+    tree = tmp_path / "sky"
+    simulate(str(tree), objects=60, radius=0.1, visits=1, detectors=1, tables=["Object"], seed=4)
+    parquet = Warehouse.create(str(tmp_path / "a"), settings=settings)
+    fits = Warehouse.create(str(tmp_path / "b"), settings=settings)
+    one = parquet.ingest("Object", str(tree))
+    other = fits.ingest("Object", str(in_fits(tree, tmp_path / "in")))
+    assert (other.rows_committed, other.rows_quarantined) == (one.rows_committed, 0)
+    frame = content(parquet, "Object", "objectId")
+    assert frame.height == one.rows_committed > 0
+    assert_frame_equal(content(fits, "Object", "objectId"), frame, check_exact=True)
 
 
 def test_radians_become_degrees_on_the_way_in(tree, tmp_path, settings):
@@ -83,6 +108,29 @@ def test_a_unit_of_another_kind_refuses_the_input_by_column(tree, tmp_path, sett
     assert report.rows_committed == 0
 
 
+@pytest.mark.parametrize("letter", ["P", "Q"])
+def test_variable_length_arrays_are_refused_by_name_where_the_contract_wants_the_column(
+    tree, tmp_path, settings, letter
+):
+    wh = Warehouse.create(str(tmp_path / "wh"), settings=settings)
+    report = wh.ingest("Source", str(with_arrays(in_fits(tree, tmp_path / "in"), "psfFlux", letter)))
+    assert (report.rows_committed, len(report.refused)) == (0, 2)
+    for refused in report.refused:
+        assert "column 'psfFlux' as double" in refused.error
+        assert f"variable-length arrays ({letter})" in refused.error
+
+
+@pytest.mark.parametrize("letter", ["P", "Q"])
+def test_variable_length_arrays_that_the_contract_does_not_have_are_an_extra_column(tree, tmp_path, settings, letter):
+    wh = Warehouse.create(str(tmp_path / "wh"), settings=settings)
+    reference = Warehouse.create(str(tmp_path / "reference"), settings=settings)
+    reference.ingest("Source", str(tree))
+    report = wh.ingest("Source", str(with_arrays(in_fits(tree, tmp_path / "in"), "footprint", letter)))
+    assert not report.refused
+    assert [tuple(entry.extra) for entry in report.entries] == [("footprint",)] * 2
+    assert_frame_equal(content(wh), content(reference), check_exact=True)
+
+
 def test_a_table_may_be_fed_by_both_formats(tree, tmp_path, settings):
     both = tmp_path / "in"
     files = sorted(tree.rglob("*.parq"))
@@ -95,7 +143,7 @@ def test_a_table_may_be_fed_by_both_formats(tree, tmp_path, settings):
     assert (report.inputs, len(report.refused)) == (2, 0)
     reference = Warehouse.create(str(tmp_path / "reference"), settings=settings)
     reference.ingest("Source", str(tree))
-    assert_frame_equal(content(wh), content(reference))
+    assert_frame_equal(content(wh), content(reference), check_exact=True)
 
 
 # ------------------------------------------------------------------------------- catalogues of afw, and damage

@@ -64,8 +64,10 @@ def decoder(field: Field) -> Decoder:
 
 
 def arrow_type(field: Field) -> pa.DataType:
-    """Return what `field` is read as; for a variable-length array, what it would be."""
-    return pa.list_(pa.null()) if field.code in "PQ" else decoder(field).arrow
+    """Return what `field` is read as; for variable-length arrays a list of nothing that says so in messages."""
+    if field.code in "PQ":
+        return pa.list_(pa.field(f"variable-length arrays ({field.code})", pa.null()))
+    return decoder(field).arrow
 
 
 # ---------------------------------------------------------------------------------------------------- text
