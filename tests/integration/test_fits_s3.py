@@ -8,7 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 from astropy.io.fits import Column
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from support.any_table import LETTERS, kinds, values, write_any
 from support.fits import data_start, put, write_table
 from warehouse import storage
 from warehouse.errors import InputError
@@ -55,6 +58,32 @@ def test_a_gzip_object_holds_the_same_rows(local, s3):
     uri = s3.uri("t.fits.gz")
     storage.write_bytes(uri, gzip.compress(local.read_bytes(), 1), s3.settings)
     assert frame(uri, s3.settings, 4 << 20).equals(frame(local, s3.settings))
+
+
+@given(
+    drawn=st.lists(kinds(), min_size=1, max_size=11),
+    rows=st.integers(0, 70),
+    seed=st.integers(0, 2**32 - 1),
+    memory=st.sampled_from([1, 50_000, 1 << 30]),
+)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_table_in_a_store_reads_back_as_astropy_reads_it(tmp_path_factory, s3, drawn, rows, seed, memory):
+    path = tmp_path_factory.mktemp("t") / "t.fits"
+    expected = write_any(path, drawn, rows, seed)
+    uri = s3.uri("any.fits")
+    storage.write_bytes(uri, path.read_bytes(), s3.settings)
+    assert values(frame(uri, s3.settings, memory)) == expected
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_each_letter_in_a_store_reads_back_as_astropy_reads_it(tmp_path, s3, letter):
+    drawn = [
+        (letter, shape, variant, 13) for shape in ((), (3,)) for variant in ("plain", "null", "unsigned", "scaled")
+    ]
+    expected = write_any(tmp_path / "t.fits", drawn, 70, 6)
+    uri = s3.uri("letter.fits")
+    storage.write_bytes(uri, (tmp_path / "t.fits").read_bytes(), s3.settings)
+    assert values(frame(uri, s3.settings, 50_000)) == expected
 
 
 def test_opening_reads_the_header_and_not_the_rows(remote, s3, monkeypatch):
