@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 
@@ -262,6 +263,23 @@ def test_catalogues_and_other_files_are_left_aside(wh, tree):
         "objectTable_4431_17.fits",
         "deepCoadd_meas_4431_17_i.fits",
     }
+
+
+def test_an_image_gzipped_as_a_whole_is_left_aside_with_the_reason(wh, tree):
+    plain, twice = fits_files(tree, "/calexp/")[:2]
+    zipped = {}
+    for path in (plain, twice):
+        zipped[path] = path.with_name(f"{path.name}.gz")
+        zipped[path].write_bytes(gzip.compress(path.read_bytes(), 1))
+    plain.unlink()
+    report = wh.register_images(str(tree))
+    assert (report.listed, report.new, report.refused) == (11, 11, ())
+    aside = dict(report.left_aside)
+    assert set(aside) == {str(path) for path in zipped.values()}
+    assert all("gunzip it" in why for why in aside.values())
+    assert str(twice) in set(content.rows(wh, "Image").get_column("uri"))
+    with pytest.raises(NotFoundError, match=r"fits\.gz: it is compressed as a whole.*gunzip it"):
+        wh.register_images(str(zipped[plain]))
 
 
 def test_a_plain_file_is_what_it_is_told_to_be(wh, tree, tmp_path):

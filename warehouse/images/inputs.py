@@ -20,6 +20,7 @@ from warehouse.readers.tree import Listing
 from warehouse.storage import Listed
 
 SUFFIXES = (".fits", ".fits.fz", ".fit")
+_GZIPPED = (".fits.gz", ".fit.gz")
 
 _GLOB = re.compile(r"[*?[]")
 
@@ -113,7 +114,11 @@ def _files(uri: str, settings: Settings) -> tuple[str, Iterable[Listed], bool]:
         found = storage.listing(root, settings, uri[len(root) + 1 :])
     if not found:
         raise NotFoundError("there is no file, and no folder with files", kind="input", table=IMAGE, uri=uri)
-    return root, [f for f in found if f.uri.lower().endswith(SUFFIXES) and "/." not in f.uri[len(root) :]], whole
+    return (
+        root,
+        [f for f in found if f.uri.lower().endswith(SUFFIXES + _GZIPPED) and "/." not in f.uri[len(root) :]],
+        whole,
+    )
 
 
 def _recognised(file: Listed, root: str, known: _Known) -> Input | str:
@@ -130,6 +135,8 @@ def _recognised(file: Listed, root: str, known: _Known) -> Input | str:
         return f"it is {told.dataset_type}, asked for was {known.told.name}"
     if told.dataset_type is not None and known.told is None and not told.data_id.keys() & set(INTEGERS):
         return f"it is called like {told.dataset_type} and tells no data id"  # such as deepCoadd_meas
+    if file.uri.lower().endswith(_GZIPPED):
+        return "it is compressed as a whole, so that no part can be read alone; gunzip it"
     data_id = {**_band(parts, told), **told.data_id, **known.data_id}
     return Input(file.uri, file.size, file.stamp, told.dataset_type, data_id, told.run)
 
