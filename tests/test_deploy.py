@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from prefect import Flow
 
 from warehouse.config import Settings
 
@@ -59,6 +61,17 @@ def test_a_line_that_is_commented_out_shows_the_default(example, clean_environme
         if name not in active:
             clean_environment.setenv(name, value)
     assert Settings() == defaults
+
+
+def test_a_deployment_is_of_a_flow_that_takes_its_parameters():
+    deployments = yaml.safe_load((DEPLOY / "prefect.yaml").read_text("utf-8"))["deployments"]
+    assert {"ad-hoc", "nightly", "register-images"} == {deployment["name"] for deployment in deployments}
+    for deployment in deployments:
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        flow = getattr(importlib.import_module(module), name)
+        assert isinstance(flow, Flow)
+        assert set(deployment["parameters"]) <= set(flow.parameters.properties)
+        assert deployment["work_pool"] == {"name": "tractlake"}
 
 
 def test_every_setting_of_the_compose_file_exists():
