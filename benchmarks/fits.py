@@ -23,7 +23,8 @@ import measure
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from astropy.table import Table
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
 from measure import Said
 
 from warehouse import contracts
@@ -37,6 +38,7 @@ TEXTS = {
     "instrument": ["LSSTCam-imSim"],
     "physical_filter": ["i_sim_1.4", "r_sim_1.4", "y_sim"],
 }
+NULLED = "parentSourceId"
 SIX = ["sourceId", "coord_ra", "coord_dec", "psfFlux", "psfFluxErr", "band"]
 
 
@@ -61,6 +63,7 @@ def write_source(path: Path, rows: int) -> None:
         else:
             scale = 1e6 if pa.types.is_integer(column.arrow) else 1.0
             columns[column.name] = (numbers * scale + len(columns)).astype(column.arrow.to_pandas_dtype())
+    columns[NULLED] = MaskedColumn(columns[NULLED], mask=np.roll(flags, -1), fill_value=-999)  # written as TNULL
     Table(columns).write(path)
 
 
@@ -83,7 +86,14 @@ def by_fitsio(path: Path, names: list[str] | None) -> np.ndarray:
     return fitsio.read(path, columns=names)
 
 
-def frame(columns: Table | np.ndarray, names: list[str]) -> pl.DataFrame:
+def stored_nulls(path: Path) -> dict[str, int]:
+    """Return the TNULL of each column that has one, for a peer that leaves nulls to its users."""
+    columns = fits.getheader(path, 1)
+    numbers = range(1, columns["TFIELDS"] + 1)
+    return {columns[f"TTYPE{n}"]: columns[f"TNULL{n}"] for n in numbers if f"TNULL{n}" in columns}
+
+
+def frame(columns: Table | np.ndarray, names: Sequence[str], nulls: Mapping[str, int]) -> pl.DataFrame:
     """Return a Polars frame of what a peer read, by the fastest way that numpy and Polars offer."""
     made = {}
     for name in names:
@@ -94,6 +104,8 @@ def frame(columns: Table | np.ndarray, names: list[str]) -> pl.DataFrame:
             made[name] = pl.Series(np.char.rstrip(array.astype("U")))
             continue
         made[name] = pl.Series(array.astype(array.dtype.newbyteorder("="), copy=False))
+        if mask is None and name in nulls:
+            mask = array == nulls[name]
         if mask is not None and np.any(mask) and array.dtype.kind != "f":
             made[name] = made[name].set(pl.Series(np.asarray(mask)), None)
     return pl.DataFrame(made)
@@ -102,7 +114,8 @@ def frame(columns: Table | np.ndarray, names: list[str]) -> pl.DataFrame:
 def peers(path: Path, names: list[str] | None, columns: Sequence[str]) -> dict[str, Callable[[], object]]:
     """Return what each peer does with a file, by its name."""
     reads = {"astropy": partial(by_astropy, path, names), "fitsio": partial(by_fitsio, path, names)}
-    frames = {f"{peer}, to a frame": lambda read=read: frame(read(), columns) for peer, read in reads.items()}
+    nulls = stored_nulls(path)
+    frames = {f"{peer}, to a frame": lambda read=read: frame(read(), columns, nulls) for peer, read in reads.items()}
     return {f"{peer}'s read": read for peer, read in reads.items()} | frames
 
 

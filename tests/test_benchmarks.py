@@ -5,6 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+import astropy.io.fits
+import numpy as np
+import polars as pl
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -175,3 +178,21 @@ def test_duckdbs_formula_is_the_sky_maps(load):
     expected = load("warehouse.sky.skymap").named("DC2").find(ra, dec)
     assert (tract == expected[0]).all()
     assert (patch == expected[1]).all()
+
+
+def test_the_benchmark_of_fits_compares_nulls(load, tmp_path):
+    fits = load("fits")
+    path = tmp_path / "source.fits"
+    fits.write_source(path, 300)
+    ours = fits.ours(path, 1, None)
+    nulls = ours[fits.NULLED].is_null()
+    assert 0 < nulls.sum() < 300
+    assert fits.stored_nulls(path) == {fits.NULLED: -999}
+    with astropy.io.fits.open(path) as opened:
+        raw = np.array(opened[1].data)  # as fitsio gives the rows: TNULL's value stands where there is none
+    assert (raw[fits.NULLED] == -999).tolist() == nulls.to_list()
+    numbers = [name for name, dtype in ours.schema.items() if dtype != pl.Boolean]  # these raw bytes are T and F
+    for read, names in ((fits.by_astropy(path, None), ours.columns), (raw, numbers)):
+        theirs = fits.frame(read, names, fits.stored_nulls(path))
+        assert [name for name in names if not fits.same(ours[name], theirs[name])] == []
+    assert not fits.same(ours[fits.NULLED], ours[fits.NULLED].fill_null(-999))
