@@ -44,6 +44,24 @@ def test_three_tables_are_joined_and_grouped(wh):
     assert answer["matched"].sum() > 100
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT visit -- the reader's choice\nFROM Visit -- the night's",
+        "SELECT visit /* the reader's */ FROM Visit /* and 'theirs */",
+        "SELECT visit FROM Visit WHERE '--' <> 'it''s /* no comment' -- 'Object'",
+        "-- Object's\nSELECT visit FROM \"Visit\" WHERE '/*' < 'x' /* '*/",
+        "SELECT visit AS \"it's\" FROM Visit WHERE 'b' > 'a'",
+        'SELECT visit AS "a--b" FROM Visit',
+    ],
+)
+def test_apostrophes_in_comments_and_dashes_in_texts_hide_no_table(wh, query):
+    expected = wh.scan("Visit").collect()["visit"].sort().to_list()
+    assert wh.sql(query).collect().to_series().sort().to_list() == expected
+    # A version's number counts one table's versions, so what comments and texts name is not a second table.
+    assert wh.sql(query, version=wh.version("Visit")).collect().height == len(expected)
+
+
 def test_subqueries_and_common_table_expressions_do(wh):
     found = wh.sql(
         "WITH far AS (SELECT * FROM TruthSummary WHERE redshift > 1) SELECT COUNT(*) AS n FROM far"

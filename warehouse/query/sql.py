@@ -15,8 +15,8 @@ from warehouse.errors import NotFoundError, QueryError, near_misses
 from warehouse.query.scan import read
 from warehouse.query.tables import Tables, Version
 
-_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_TEXTS = re.compile(r"'(?:[^']|'')*'")
+# In one pass, because each of the three may hold what would begin another: "-- the reader's choice".
+_TOKENS = re.compile(r"""(--[^\n]*|/\*.*?\*/)|('(?:[^']|'')*')|"[^"]*"|`[^`]*`""", re.DOTALL)
 _WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED = re.compile(r"[\"'`]([^\"'`]+)[\"'`]")
 _UNKNOWN = re.compile(r"relation '([^']*)' was not found")
@@ -41,7 +41,7 @@ def query(tables: Tables, sql: str, *, version: Version | None = None) -> pl.Laz
     NotFoundError
         No such table or column; with the near misses.
     """
-    plain = _COMMENTS.sub(" ", _TEXTS.sub("''", sql)).strip()
+    plain = _TOKENS.sub(_without, sql).strip()
     if not re.match(r"\(*\s*(SELECT|WITH)\b", plain, re.IGNORECASE):
         raise QueryError(f"expected a query, SELECT or WITH ... SELECT, found {sql[:60]!r}", kind="sql")
     named = [name for name in dict.fromkeys(_WORDS.findall(plain)) if name in tables.contracts]
@@ -60,6 +60,12 @@ def query(tables: Tables, sql: str, *, version: Version | None = None) -> pl.Laz
     except PolarsError as error:
         raise QueryError(f"the query cannot be planned: {error}", kind="sql") from error
     return answer
+
+
+def _without(token: re.Match[str]) -> str:
+    """Return a token as the tables' names are looked for in it: no comments, empty texts, quoted names as they are."""
+    comment, text = token.groups()
+    return " " if comment else "''" if text else token.group()
 
 
 def _no_column(tables: Tables, named: list[str], error: Exception) -> NotFoundError:
