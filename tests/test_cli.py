@@ -197,6 +197,27 @@ def test_a_pin_is_made_read_listed_and_removed(on):
 
 
 @pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("1", "rows"),  # is a version's number, too
+        ("29991231", "no version 29991231"),
+        ("2999-12-31", "rows"),  # and these are moments
+        ("2999W011", "rows"),
+        ("2999-11", "no pinned release '2999-11'"),
+    ],
+)
+def test_a_pin_named_like_a_number_or_a_moment_is_what_its_name_means(on, run, loaded, name, without):
+    ask = ("scan", "Object", "--version", name, "--columns", "objectId", "--json")
+    pin = Path(loaded.uri, "_pins", f"{name}.json")
+    pin.parent.mkdir(exist_ok=True)
+    pin.write_text(json.dumps({"name": name, "created_at": "2026-11-01", "versions": {"Object": 0}}))
+    assert json.loads(on(*ask)) == []
+    on("unpin", name)
+    code, out, err = run(*ask)
+    assert (len(json.loads(out)) > 100) if without == "rows" else (code and without in " ".join(err.split()))
+
+
+@pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
         (("scan", "Objet"), errors.NotFoundError, "Object"),

@@ -27,7 +27,7 @@ OptionalTable = Annotated[str | None, typer.Argument(help="Table. [default: all]
 Tables = Annotated[list[str] | None, typer.Argument(help="Tables. [default: all]", show_default=False)]
 Rows = Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")]
 Version = Annotated[
-    str | None, typer.Option(help="As it was: a version's number, a moment (2026-03-01T12:00), or a pin's name.")
+    str | None, typer.Option(help="As it was: a pin's name; else a version's number, or a moment (2026-03-01T12:00).")
 ]
 Columns = Annotated[str | None, typer.Option(help="Columns, separated by commas. [default: all]")]
 Out = Annotated[
@@ -49,10 +49,22 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def version(text: str | None) -> int | datetime | str | None:
-    """Return what a version's text means: a number, a moment (UTC where it does not say), or else a pin's name."""
-    if text is None or text.isdecimal():
-        return None if text is None else int(text)
+def version(wh: Warehouse, text: str | None) -> int | datetime | str | None:
+    """Return what a version's text means: a pin's name, else a number, a moment (UTC where it does not say), a name."""
+    if text is None:
+        return None
+    meant = _number_or_moment(text)
+    if isinstance(meant, str):
+        return meant
+    from warehouse.lake import pins
+
+    # 2026W01 and 20261101 are names, too, and whoever made such a pin means it.
+    return text if pins.holds(wh.root, text, wh.settings) else meant
+
+
+def _number_or_moment(text: str) -> int | datetime | str:
+    if text.isdecimal():
+        return int(text)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -79,7 +79,7 @@ def scan(  # noqa: PLR0917 - Typer reads each from the signature
     """
     where = _region(cone, box, polygon, tract, patch)
     wh = opened(warehouse)
-    found = wh.scan(table, where, columns=names(columns), version=version(at), primary=primary)
+    found = wh.scan(table, where, columns=names(columns), version=version(wh, at), primary=primary)
     _give(wh, found, out, rows, json=json, table=table)
 
 
@@ -99,7 +99,9 @@ def get(
     """
     wh = opened(warehouse)
     _refuse_images(wh, dataset_type, values or ())
-    found = wh.get(dataset_type, columns=names(columns), format="lazy", version=version(at), **data_id(values or ()))
+    found = wh.get(
+        dataset_type, columns=names(columns), format="lazy", version=version(wh, at), **data_id(values or ())
+    )
     contract, _ = wh.root.contracts.dataset_types[dataset_type]
     _give(wh, found, out, rows, json=json, table=contract.table)
 

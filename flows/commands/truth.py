@@ -125,6 +125,7 @@ def photoz(
     """
     from flows import truthing
 
+    wh = opened(warehouse)
     words = truthing.selection(
         cone,
         None if limit is None else dict(_limit(text) for text in limit),
@@ -134,9 +135,8 @@ def photoz(
         extra=names(extra),
         train_fraction=train_fraction,
         seed=seed,
-        version=version(at),
+        version=version(wh, at),
     )
-    wh = opened(warehouse)
     if out is None:
         display.rows(wh.photoz(**words).collect(), json=json, most=rows)
         return

@@ -82,6 +82,11 @@ def read(root: Root, name: str, settings: Settings) -> Pin:
         raise NotFoundError(f"no pinned release {name!r}; {hint}", kind="pin", uri=root.uri) from error
 
 
+def holds(root: Root, name: str, settings: Settings) -> bool:
+    """Return whether there is a pin called `name`."""
+    return _NAME.fullmatch(name) is not None and storage.exists(_uri(root, name), settings)
+
+
 def pins(root: Root, settings: Settings) -> list[Pin]:
     """Return all pins, oldest first."""
     folder = storage.join(root.uri, FOLDER)
