@@ -11,6 +11,7 @@ import pytest
 
 from support.small_warehouse import SETTINGS, simulated
 from warehouse import Cone, Warehouse
+from warehouse.contracts.derived import ObjectChoice
 from warehouse.errors import ConflictError, NotFoundError, QueryError
 from warehouse.simulate import simulate
 
@@ -134,7 +135,29 @@ def test_nothing_is_written_through_a_pinned_release(wh):
         lambda: reader.ingest("Visit", str(simulated().tree)),
         lambda: reader.ingest_tree(str(simulated().tree)),
         lambda: reader.retry("Visit"),
+        reader.match,
+        reader.materialise,
+        lambda: reader.register_images(str(simulated().tree)),
         lambda: reader.pin("another"),
+        lambda: reader.unpin("fixed"),
+        lambda: reader.maintain(hours=0),
+        lambda: reader.maintain(dry_run=True),  # it brings the ledger up to date
     ):
         with pytest.raises(QueryError, match="'fixed' is open, which never changes"):
             write()
+    assert [pin.name for pin in wh.pins()] == ["fixed"]
+
+
+def test_the_columns_of_object_truth_are_those_that_were_pinned(wh):
+    wh.pin("before")
+    wh.materialise(choice=ObjectChoice(bands=("i",), columns=("detect_isPrimary",)))
+    wh.pin("narrow")
+    wh.materialise(choice=ObjectChoice(bands=("g", "r"), columns=("refBand", "detect_isPrimary")))
+    narrow = Warehouse.open(wh.uri, release="narrow", settings=SETTINGS)
+    for door in (narrow, wh):
+        told = set(door.columns("ObjectTruth")["column"])
+        assert told <= set(door.scan("ObjectTruth").collect_schema().names())
+        assert ("obj_i_cModelFlux" in told, "obj_refBand" in told) == (door is narrow, door is wh)
+    # What it would be made of, as nothing was made yet.
+    before = Warehouse.open(wh.uri, release="before", settings=SETTINGS)
+    assert {"obj_i_cModelFlux", "obj_refBand"} <= set(before.columns("ObjectTruth")["column"])

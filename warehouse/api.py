@@ -117,8 +117,8 @@ class Warehouse(ImageVerbs, TruthVerbs):
     def columns(self, table: str) -> pl.DataFrame:
         """Return one row a column: column, datatype, unit, ucd, description."""
         contract = self.root.contract(table)
-        if table == OBJECT_TRUTH:
-            contract = materialise.contract_of(self.root, self.settings)
+        if table == OBJECT_TRUTH and (opened := self._tables.loaded(table)) is not None:
+            contract = materialise.origin(self.root, opened.snapshot, self.settings).contract
         rows = [(c.name, c.datatype, c.unit, c.ucd, c.description) for c in contract.columns]
         schema = ("column", "datatype", "unit", "ucd", "description")
         return pl.DataFrame(rows, schema=dict.fromkeys(schema, pl.String), orient="row")
@@ -250,13 +250,15 @@ class Warehouse(ImageVerbs, TruthVerbs):
         return run.retry_table(self.root, table, self.settings, on_event=on_event)
 
     def history(self, table: str | None = None) -> pl.DataFrame:
-        """Return the ledger: one row an input and version."""
+        """Return the ledger as it is now, also where a pinned release is open: one row an input and version."""
         if table is not None:
             self.root.contract(table)
         return ledger.read(self.root.uri, ledger.LEDGER, table, self.settings)
 
     def quarantine(self, table: str | None = None, *, rows: int | None = None) -> pl.DataFrame:
         """Return the rows that are set aside now: table, version, input_id, uri, row_number, rules, key, values.
+
+        Now is now also where a pinned release is open.
 
         Parameters
         ----------
@@ -274,11 +276,15 @@ class Warehouse(ImageVerbs, TruthVerbs):
         return quarantine.counts(self.root.uri, table, self.settings)
 
     def audit(self, *tables: str) -> list[Finding]:
-        """Recompute from the tables themselves what the ledger and the contracts say; return what was found."""
+        """Recompute from the tables themselves what the ledger and the contracts say; return what was found.
+
+        Of the tables as they are now, also where a pinned release is open.
+        """
         return auditing.audit(self.root, self.settings, tables=tables)
 
     def maintain(self, *tables: str, hours: float | None = None, dry_run: bool = False) -> list[Upkeep]:
         """Remove staged orphans and files that no kept version needs, merge small ones; return what was done."""
+        self._writable()
         return upkeep.maintain(self.root, self.settings, tables=tables, hours=hours, dry_run=dry_run)
 
     def version(self, table: str, at: int | datetime | None = None) -> int:
@@ -385,4 +391,5 @@ class Warehouse(ImageVerbs, TruthVerbs):
 
     def unpin(self, name: str) -> None:
         """Remove a pinned release's name; `maintain` may then remove what only it needed."""
+        self._writable()
         pins.unpin(self.root, name, self.settings)

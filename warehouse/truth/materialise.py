@@ -197,15 +197,6 @@ def origin(root: Root, snapshot: Snapshot, settings: Settings) -> Origin:
     return Origin(contract, {OBJECT_TRUTH: snapshot.version, **note.said["versions"]})
 
 
-def contract_of(root: Root, settings: Settings) -> Contract:
-    """Return the contract of ObjectTruth as it stands in the warehouse, with the columns that were chosen for it."""
-    try:
-        snapshot = delta.snapshot(root.table_uri(OBJECT_TRUTH), settings)
-    except NotFoundError:
-        return root.contract(OBJECT_TRUTH)
-    return origin(root, snapshot, settings).contract
-
-
 def _choice(said: Mapping[str, Any]) -> ObjectChoice:
     values: dict[str, Any] = {
         name: tuple(tuple(v) if isinstance(v, list) else v for v in value) for name, value in said.items()

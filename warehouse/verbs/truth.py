@@ -65,7 +65,7 @@ class TruthVerbs(Door):
         return materialise.materialise(self.root, self.settings, choice=choice, on_event=on_event)
 
     def staleness(self) -> Staleness:
-        """Return how far ObjectTruth is behind the tables that it is made of: which tracts, and why."""
+        """Return how far ObjectTruth is now behind the tables that it is made of: which tracts, and why."""
         return materialise.staleness(self.root, self.settings)
 
     def photoz(self, region: Region | None = None, *, version: Version | None = None, **cuts: Any) -> pl.LazyFrame:  # noqa: ANN401 - as `Selection` has them
