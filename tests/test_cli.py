@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from astropy.table import Table
 
 from flows import cli, display
-from support import content, skies
+from support import content, images, skies, small_warehouse
 from warehouse import Cone, Warehouse, errors
 from warehouse.config import Settings
 from warehouse.simulate.damage import KINDS
@@ -37,6 +40,17 @@ def loaded(tree, tmp_path_factory) -> Warehouse:
     uri = str(tmp_path_factory.mktemp("loaded") / "warehouse")
     wh = Warehouse.create(uri, settings=Settings(workers=2))
     wh.ingest_tree(str(tree))
+    return wh
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory) -> Warehouse:
+    """A warehouse with images and ObjectTruth."""
+    folder = tmp_path_factory.mktemp("pictured")
+    wh = Warehouse.open(str(small_warehouse.simulated().copy(folder)), settings=small_warehouse.SETTINGS)
+    images.make(folder / "images")
+    wh.register_images(str(folder / "images"))
+    wh.materialise()
     return wh
 
 
@@ -180,6 +194,25 @@ def test_a_light_curve_is_in_order_of_time(on, loaded):
     times = [row["expMidptMJD"] for row in rows]
     assert len(times) > 1
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
+def test_tables_of_our_own_and_moments_are_saved_for_astropy(run, pictured, tmp_path, suffix):
+    unlike = {"ObjectTruth": ("obj_i_cModelFlux", "nJy"), "Image": ("radius_deg", "deg"), "Visit": ("expTime", "s")}
+    for table, (column, unit) in unlike.items():
+        out = tmp_path / f"{table}.{suffix}"
+        code, _, err = run("scan", table, "--warehouse", pictured.uri, "--out", out)
+        assert code == 0, err
+        read, expected = Table.read(out), pictured.scan(table).collect()
+        assert (len(read), str(read[column].unit)) == (expected.height, unit)
+        values = np.ma.filled(np.ma.asarray(read[column]), math.nan)
+        assert values.tolist() == pytest.approx(expected[column].fill_null(math.nan).to_list(), nan_ok=True)
+        if table == "Visit":
+            moments = [datetime.fromisoformat(str(text)) for text in read["expMidpt"]]
+            assert moments == [moment.replace(tzinfo=None) for moment in expected["expMidpt"]]
+        if table == "Image":
+            assert [str(text).split(",") for text in read["mask_planes"]] == expected["mask_planes"].to_list()
+            assert [list(touched) for touched in read["touches"]] == expected["touches"].to_list()
 
 
 def test_the_footprint_is_drawn(on, tmp_path):

@@ -221,7 +221,7 @@ def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, table:
     if out is not None:
         from warehouse.query.save import save
 
-        contract = None if table is None else wh.root.contracts.tables.get(table)
+        contract = None if table is None else wh.root.contract(table)
         written = save(found, out, wh.settings, contract)
         if json:
             display.as_json({"out": out, "rows": written})

@@ -1,7 +1,8 @@
 """save: the rows of a lazy frame as a file, for whoever goes on with other tools.
 
 The suffix names the format. Polars streams Parquet, Arrow, CSV and JSON lines; FITS, ECSV and VOTable pass through an
-astropy Table, with the contract's units and descriptions, and must fit in memory.
+astropy Table, with the contract's units and descriptions, and must fit in memory; moments are ISO 8601 in these
+three, and a list of texts is one text, separated by commas.
 """
 
 from __future__ import annotations
@@ -56,8 +57,21 @@ def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract |
         raise QueryError(message, kind="format", uri=out)
     found = frame.collect()
     with translated(out, "writing"):
-        frames.to_astropy(found, contract).write(out, format=_ASTROPY[suffix], overwrite=True)
+        frames.to_astropy(found.select(_as_text(found)), contract).write(out, format=_ASTROPY[suffix], overwrite=True)
     return found.height
+
+
+def _as_text(frame: pl.DataFrame) -> list[pl.Expr]:
+    """Return the columns, those as text that FITS, ECSV or VOTable have no type for: moments and lists of texts."""
+    columns = []
+    for name, dtype in frame.schema.items():
+        column = pl.col(name)
+        if isinstance(dtype, pl.Datetime):
+            column = column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6f")
+        elif dtype == pl.List(pl.String):
+            column = column.list.join(",")
+        columns.append(column)
+    return columns
 
 
 def _stream(frame: pl.LazyFrame, out: str, sink: Callable[..., Any], settings: Settings) -> int:
