@@ -21,10 +21,12 @@ from flows.ingesting import Request, perform, settings
 from flows.watching import watcher
 from tasks.runner import PrefectTasks
 from warehouse import Warehouse
-from warehouse.errors import QualityError
+from warehouse.errors import ConflictError, QualityError
 from warehouse.lake import pins
 from warehouse.lake.audit import Finding
 from warehouse.wording import counted
+
+_AUDITS = 3
 
 
 @flow(name="nightly", task_runner=UNITS, persist_result=False)
@@ -58,9 +60,10 @@ def nightly(
     pinned = None
     brought = not all(report.nothing_new for report in reports)
     if brought or (pin and not pins.holds_present(opened.root, opened.settings)):
-        _audit(opened)
+        versions = audited(opened)
         if pin:
-            pinned = opened.pin(f"nightly-{datetime.now(tz=UTC):%Y-%m-%dT%H%M%S}").name
+            name = f"nightly-{datetime.now(tz=UTC):%Y-%m-%dT%H%M%S}"
+            pinned = pins.pin(opened.root, name, opened.settings, versions=versions).name
             log.info("pinned as %s", pinned)
     create_markdown_artifact(reporting.markdown(reports), key="nightly", description=f"Nightly into {warehouse}")
     summaries = [reporting.summary(report) for report in reports]
@@ -69,9 +72,28 @@ def nightly(
     return {"pin": pinned, "tables": summaries}
 
 
-def _audit(opened: Warehouse) -> None:
-    wrong: list[Finding] = [finding for finding in opened.audit() if not finding.holds]
-    if wrong:
-        first = wrong[0]
-        message = f"{counted(len(wrong), 'check')} of the audit failed, nothing was pinned; the first: {first.check}"
-        raise QualityError(f"{message}: {first.wrong:,} of {first.looked_at:,}, {first.example}", table=first.table)
+def audited(opened: Warehouse) -> dict[str, int]:
+    """Audit the tables, and return the versions that it looked at: where others wrote meanwhile, it looks again.
+
+    Raises
+    ------
+    QualityError
+        The audit does not hold.
+    ConflictError
+        Others wrote during every audit.
+    """
+    for _ in range(_AUDITS):
+        versions = pins.present(opened.root, opened.settings)
+        wrong: list[Finding] = [finding for finding in opened.audit() if not finding.holds]
+        # Of tables in motion neither what holds nor what is wrong would be about one version of each.
+        if pins.present(opened.root, opened.settings) != versions:
+            continue
+        if wrong:
+            first = wrong[0]
+            message = (
+                f"{counted(len(wrong), 'check')} of the audit failed, nothing was pinned; the first: {first.check}"
+            )
+            raise QualityError(f"{message}: {first.wrong:,} of {first.looked_at:,}, {first.example}", table=first.table)
+        return versions
+    message = f"others wrote during each of {_AUDITS} audits, nothing was pinned; run it again when they are done"
+    raise ConflictError(message, kind="pin", uri=opened.uri)

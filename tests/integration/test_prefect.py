@@ -19,7 +19,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from flows import serving
-from support import skies
+from support import misplaced, skies
 from support.prefect_server import ROOT, PrefectServer, prefect_server, prefect_worker
 from warehouse import Warehouse
 from warehouse.errors import InputError, StorageError
@@ -167,6 +167,23 @@ def test_a_nightly_run_pins_what_it_brought_once_the_audit_holds(deployed, tree,
     last = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
     assert last["state"]["type"] == "COMPLETED", last["state"]
     assert [made.versions for made in Warehouse.open(str(warehouse)).pins()] == [pin.versions]
+
+
+def test_a_night_whose_audit_does_not_hold_pins_nothing_until_it_is_mended(deployed, tree, tmp_path):
+    server, _ = deployed
+    warehouse = tmp_path / "nightly"
+    wh = Warehouse.create(str(warehouse))
+    wh.ingest_tree(str(tree))
+    path, (tract, patch) = misplaced.first(wh, "Object")
+    moved = misplaced.move(wh, "Object", path, (tract, patch + 20))
+    run = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
+    assert run["state"]["type"] == "FAILED"
+    assert "nothing was pinned; the first: position in its patch" in run["state"]["message"]
+    assert wh.pins() == []
+    misplaced.move(wh, "Object", moved, (tract, patch))
+    mended = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
+    assert mended["state"]["type"] == "COMPLETED", mended["state"]
+    assert [pin.versions["Object"] for pin in wh.pins()] == [wh.version("Object")]
 
 
 def test_the_form_of_a_deployment_is_typed_and_described(deployed):

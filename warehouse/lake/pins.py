@@ -31,8 +31,8 @@ class Pin:
     versions: Mapping[str, int]
 
 
-def pin(root: Root, name: str, settings: Settings) -> Pin:
-    """Pin the present version of every table under `name`.
+def pin(root: Root, name: str, settings: Settings, *, versions: Mapping[str, int] | None = None) -> Pin:
+    """Pin a version of every table under `name`: the present ones, or `versions` as `present` gave them before.
 
     Raises
     ------
@@ -43,7 +43,8 @@ def pin(root: Root, name: str, settings: Settings) -> Pin:
     """
     if not _NAME.fullmatch(name):
         raise QueryError(f"{name!r} cannot name a pin: letters, digits, '.', '-' and '_' can", kind="pin", uri=root.uri)
-    made = Pin(name, datetime.now(tz=UTC).isoformat(timespec="seconds"), _present(root, settings))
+    pinned = present(root, settings) if versions is None else versions
+    made = Pin(name, datetime.now(tz=UTC).isoformat(timespec="seconds"), pinned)
     if not storage.put_if_absent(_uri(root, name), json.dumps(asdict(made), indent=2).encode(), settings):
         raise ConflictError(
             f"the pin {name!r} exists; unpin it first, or choose another name", kind="pin", uri=root.uri
@@ -53,11 +54,12 @@ def pin(root: Root, name: str, settings: Settings) -> Pin:
 
 def holds_present(root: Root, settings: Settings) -> bool:
     """Return whether some pin names the present version of every table."""
-    present = _present(root, settings)
-    return any(p.versions == present for p in pins(root, settings))
+    now = present(root, settings)
+    return any(p.versions == now for p in pins(root, settings))
 
 
-def _present(root: Root, settings: Settings) -> dict[str, int]:
+def present(root: Root, settings: Settings) -> dict[str, int]:
+    """Return the present version of every table that has been loaded."""
     found = {}
     for table in (*root.contracts.tables, *root.contracts.derived):
         try:

@@ -1,0 +1,69 @@
+"""What a nightly run pins is what it has audited, whoever else writes meanwhile."""
+
+import uuid
+
+import pytest
+
+from flows.nightly import audited
+from support import misplaced
+from support.small_warehouse import SETTINGS, simulated
+from warehouse import Warehouse
+from warehouse.errors import ConflictError, QualityError
+from warehouse.lake import delta, pins
+
+
+class Busy(Warehouse):
+    """A warehouse to which others do something after each audit, one thing each time."""
+
+    others = ()
+
+    def audit(self, *tables):
+        found = super().audit(*tables)
+        if self.others:
+            first, *self.others = self.others
+            first()
+        return found
+
+
+@pytest.fixture
+def wh(tmp_path):
+    return Busy.open(str(simulated().copy(tmp_path)), settings=SETTINGS)
+
+
+def commit(wh, table="Source"):
+    delta.commit(delta.snapshot(wh.root.table_uri(table), SETTINGS), uuid.uuid4().hex, SETTINGS, metadata={"n": 1})
+
+
+def test_the_versions_that_were_audited_are_given_and_pinned_although_others_go_on(wh):
+    before = pins.present(wh.root, SETTINGS)
+    assert audited(wh) == before
+    commit(wh)
+    pins.pin(wh.root, "night", SETTINGS, versions=before)
+    assert wh.pins()[0].versions == before
+    assert not pins.holds_present(wh.root, SETTINGS)
+
+
+def test_tables_that_others_wrote_to_meanwhile_are_audited_again(wh):
+    before = pins.present(wh.root, SETTINGS)
+    wh.others = [lambda: commit(wh)]
+    assert audited(wh) == {**before, "Source": before["Source"] + 1}
+
+
+def test_what_others_break_after_it_was_looked_at_is_found(wh):
+    path, (tract, patch) = misplaced.first(wh, "Object")
+    wh.others = [lambda: misplaced.move(wh, "Object", path, (tract, patch + 20))]
+    with pytest.raises(QualityError, match="1 check of the audit failed, nothing was pinned; the first: position in"):
+        audited(wh)
+
+
+def test_what_others_mend_meanwhile_is_not_held_against_the_tables(wh):
+    path, (tract, patch) = misplaced.first(wh, "Object")
+    moved = misplaced.move(wh, "Object", path, (tract, patch + 20))
+    wh.others = [lambda: misplaced.move(wh, "Object", moved, (tract, patch))]
+    assert audited(wh) == pins.present(wh.root, SETTINGS)
+
+
+def test_tables_that_never_rest_are_not_pinned(wh):
+    wh.others = [lambda: commit(wh)] * 10
+    with pytest.raises(ConflictError, match="others wrote during each of 3 audits"):
+        audited(wh)
