@@ -14,6 +14,7 @@ from astropy.coordinates import Latitude, Longitude
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import by_hand
 from support.small_warehouse import POINTS, points
 from warehouse.errors import QueryError
 from warehouse.query import Patch, Tract, pruning
@@ -99,7 +100,7 @@ def boxes(draw):
 def polygons(draw):
     """A convex polygon: corners on a circle about somewhere."""
     ra, dec = (math.radians(angle) for angle in near_something(draw))
-    radius = math.radians(10 ** draw(st.floats(-2.5, 1.5)))
+    radius = math.radians(10 ** draw(st.floats(-6, 1.9)))
     corners = draw(st.integers(3, 7))
     turn = draw(st.floats(0, 1))
     east = np.array([-math.sin(ra), math.cos(ra), 0.0])
@@ -116,7 +117,7 @@ def polygons(draw):
 @st.composite
 def maps(draw):
     ra, dec = near_something(draw)
-    radius = draw(st.floats(-1, 0.5)).__rpow__(10.0)
+    radius = 10 ** draw(st.floats(-3, 2.2))
     return Moc(
         mocpy.MOC.from_cone(
             Longitude((ra % 360) * units.deg), Latitude(dec * units.deg), radius=radius * units.deg, max_depth=9
@@ -162,6 +163,25 @@ def test_a_cone_gives_the_rows_within_its_radius_by_vectors(tables, kind, region
     # This formula and that one may differ in the last digit, so positions on the very edge are left to the other test.
     assert found >= set(np.flatnonzero(away < region.radius - 1e-10).tolist())
     assert found <= set(np.flatnonzero(away <= region.radius + 1e-10).tolist())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(region=polygons())
+@settings(max_examples=60)
+def test_a_polygon_gives_the_rows_on_the_inner_side_of_each_edge(tables, kind, region):
+    depth = by_hand.depth(region.vertices, *positions())
+    found = set(ids(scan(tables[kind], POINTS, region)))
+    assert found >= set(np.flatnonzero(depth > 5e-13).tolist())
+    assert found <= set(np.flatnonzero(depth > -5e-13).tolist())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(region=maps(), rest=st.booleans())
+@settings(max_examples=40)
+def test_a_coverage_map_gives_the_rows_that_mocpy_gives(tables, kind, region, rest):
+    coverage = region.coverage.complement() if rest else region.coverage
+    expected = np.flatnonzero(by_hand.covered(coverage, *positions())).tolist()
+    assert ids(scan(tables[kind], POINTS, coverage)) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
