@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from support import images
 from support.small_warehouse import SETTINGS, simulated
 from warehouse import Cone, Warehouse
 from warehouse.contracts.derived import ObjectChoice
 from warehouse.errors import ConflictError, NotFoundError, QueryError
+from warehouse.lake import compact
+from warehouse.lake.maintain import GROWING
 from warehouse.simulate import simulate
 
 CONE = Cone(62.0, -37.0, 0.1)
@@ -48,20 +52,38 @@ def seen(wh) -> list[object]:
     ]
 
 
-def test_a_pinned_reader_sees_its_release_while_others_write_and_clean(wh, tmp_path):
+def pictures(wh) -> list[object]:
+    """What a reader sees of images."""
+    found = wh.images(Cone(images.SKY["ra"], images.SKY["dec"], 0.05)).select("dataset", "uri", "input_id")
+    return [
+        found.sort("dataset").collect().rows(),
+        *(sorted(wh.files(name)) for name in GROWING),
+        *(wh.scan(name).collect().sort("input_id").rows() for name in GROWING),
+    ]
+
+
+def test_a_pinned_reader_sees_its_release_while_others_write_and_clean(wh, tmp_path, monkeypatch):
+    monkeypatch.setattr(compact, "LEAST_FILES", 2)
+    first, *others = images.make(tmp_path / "images", bands="g", patches=1)
+    for path in (first, *others[:-1]):
+        wh.register_images(str(path))
     wh.pin("2026-11")
-    before = seen(wh)
+    before = [seen(wh), pictures(wh)]
     reader = Warehouse.open(wh.uri, release="2026-11", settings=SETTINGS)
     night = later_night(tmp_path / "night")
     ended = threading.Event()
     failures: list[BaseException] = []
+    merged: dict[str, int] = {}
 
     def write():
         try:
             writer = Warehouse.open(wh.uri, settings=SETTINGS)
             writer.ingest("Source", night)
             writer.ingest("Object", night)
-            writer.maintain(hours=0)
+            writer.register_images(str(others[-1]))
+            # Without the ledger, which is no part of a release: of that, no hours leave nothing to who reads it now.
+            done = writer.maintain("Object", "Source", *GROWING, hours=0)
+            merged.update({upkeep.table: upkeep.compacted for upkeep in done})
         except BaseException as error:
             failures.append(error)
             raise
@@ -72,17 +94,39 @@ def test_a_pinned_reader_sees_its_release_while_others_write_and_clean(wh, tmp_p
     thread.start()
     looks = 0
     while not ended.is_set() or looks < 2:
-        assert seen(reader) == before
+        assert [seen(reader), pictures(reader)] == before
         looks += 1
     thread.join()
     assert not failures
-    assert seen(reader) == before
-    assert seen(Warehouse.open(wh.uri, release="2026-11", settings=SETTINGS)) == before
+    assert (merged["Image"] >= 2, merged["ObsCore"] >= 2) == (True, True)
+    [ledger] = wh.maintain("Ledger", hours=0)
+    assert ledger.compacted >= 2
+    for pinned in (reader, Warehouse.open(wh.uri, release="2026-11", settings=SETTINGS)):
+        assert [seen(pinned), pictures(pinned)] == before
     # The one that is not pinned has moved on, without being opened anew.
     after = seen(wh)
-    assert after[1] != before[1]
+    assert after[1] != before[0][1]
     assert len(after[3]) == 5
-    assert wh.scan("Object", CONE, version="2026-11").select(pl.len()).collect().item() == len(before[1])
+    assert wh.scan("Object", CONE, version="2026-11").select(pl.len()).collect().item() == len(before[0][1])
+    for name in GROWING:
+        assert len(wh.files(name)) < len(wh.files(name, version="2026-11"))
+        assert not set(wh.files(name)) & set(wh.files(name, version="2026-11"))
+
+
+def test_the_logs_of_all_tables_are_kept_because_pins_need_their_old_versions(wh, tmp_path):
+    """Delta's own default cleans a log of what is older than 30 days, and with it the versions that pins name."""
+    wh.register_images(str(images.make(tmp_path / "images", bands="g", patches=1)[0]))
+    wh.materialise()
+    wh.materialise(choice=ObjectChoice(bands=("i",)))  # takes another schema
+    said = {}
+    for path in sorted(Path(wh.uri).glob("*/_delta_log/*.json")):
+        actions = [json.loads(line) for line in path.read_text().splitlines()]
+        settings = [action["metaData"]["configuration"] for action in actions if "metaData" in action]
+        said.setdefault(path.parent.parent.name, []).extend(s.get("delta.enableExpiredLogCleanup") for s in settings)
+    loaded = wh.tables().drop_nulls("version")["table"].to_list()
+    assert said.keys() == {*loaded, "Ledger", "Quarantine"} >= {"Object", "Image", "ObsCore", "ObjectTruth"}
+    assert len(said["ObjectTruth"]) == 2
+    assert {table: set(words) for table, words in said.items()} == {table: {"false"} for table in said}
 
 
 def test_pins_are_listed_kept_apart_and_removed(wh):
