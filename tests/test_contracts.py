@@ -319,10 +319,14 @@ def test_no_match_is_null_in_every_spelling():
 def test_the_best_of_several_matches_of_one_truth_row_comes_first():
     (rule,) = (s for s in load("dp02").contract("MatchesTruth").set_aside if s.best)
     rows = pl.DataFrame(
-        {"match_objectId": [None, 5, None, 9, 7], "match_chisq": [None, 3.0, 0.5, 1.0, 1.0]},
+        {
+            "match_candidate": [True, True, True, True, True, False, None, False],
+            "match_objectId": [None, 5, None, 9, 7, 3, 2, None],
+            "match_chisq": [None, 3.0, 0.5, 1.0, 1.0, 0.1, 0.2, None],
+        },
     )
     ranked = rows.sort([pl.sql_expr(sql) for sql in rule.best], nulls_last=True)
-    assert ranked["match_objectId"].to_list() == [7, 9, 5, None, None]
+    assert ranked["match_objectId"].to_list() == [7, 9, 5, None, None, 3, 2, None]
 
 
 def test_a_match_row_that_says_nothing_is_left_to_the_tract_of_its_truth_row():

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -239,6 +240,16 @@ def test_of_a_keys_rows_the_best_stays():
     assert result.good["match"].to_list() == [90, 5]
     assert rules(result) == {n: {"repeated"} for n in (0, 1, 2, 4)}
     assert result.set_aside == 4
+
+
+def test_the_best_row_is_found_by_the_columns_that_the_file_has():
+    (rule,) = BEST.set_aside
+    table = replace(BEST, set_aside=(SetAside("repeated", best=("NOT absent", *rule.best)),))
+    result = checked(table, MATCHES, truth_places=PLACES)
+    assert result.good["match"].to_list() == [90, 5]
+    assert result.counts == {"repeated": 4}
+    none = replace(BEST, set_aside=(SetAside("repeated", best=("NOT absent",)),))
+    assert checked(none, MATCHES, truth_places=PLACES).counts == {"duplicate_key": 4}
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 6])

@@ -114,12 +114,16 @@ def test_of_several_match_rows_of_one_truth_the_best_is_kept_and_the_others_are_
     best = rows.filter(pl.col("match_candidate"), pl.col("match_objectId") > 1).head(20)
     without = best.with_columns(pl.col("match_chisq") - 1, match_objectId=pl.lit(0, pl.Int64))
     worse = best.with_columns(pl.col("match_chisq") + 1, match_objectId=pl.col("match_objectId").reverse())
-    pl.concat([without, worse, rows, without]).write_parquet(path)
+    # Entries that are not the unique one, and seem to fit better.
+    others = best.with_columns(
+        pl.col("match_chisq") - 2, match_candidate=pl.lit(value=False), match_objectId=pl.lit(7, pl.Int64)
+    )
+    pl.concat([without, others, worse, rows, without]).write_parquet(path)
     done = load(world, *FILES)["MatchesTruth"]
     aside = world.warehouse.quarantine("MatchesTruth").explode("rules")
-    assert aside.filter(pl.col("rules") == "duplicate_truth_match").height == 3 * 20
+    assert aside.filter(pl.col("rules") == "duplicate_truth_match").height == 4 * 20
     assert done.rows_read == done.rows_committed + done.rows_quarantined
-    names = ["id", "truth_type", "match_objectId"]
+    names = ["id", "truth_type", "match_candidate", "match_objectId"]
     kept = held(world.warehouse, "MatchesTruth").join(best, on=["id", "truth_type"], how="semi")
     assert sorted(kept.select(names).iter_rows()) == sorted(best.select(names).iter_rows())
     world.warehouse.materialise()

@@ -168,25 +168,30 @@ def doubled(frame: pl.DataFrame, original: pl.DataFrame, contract: Contract) -> 
     live = rows.select(pl.all_horizontal(pl.col(*contract.key).is_not_null())).to_series().to_numpy().copy()
     for mask in set_aside(rows, contract).values():
         live &= ~mask
-    best = next(
-        (
-            s
-            for s in contract.set_aside
-            if s.best and roots(*(order_of(term)[0] for term in s.best)) <= set(rows.columns)
-        ),
-        None,
-    )
+    rule, order = _best(rows, contract)
     keys = rows.select(contract.key).filter(live)
     if _distinct(keys):
         return {}
     ordered = rows.with_row_index("\0row").filter(live)
-    if best is not None:
-        terms, descending = zip(*(order_of(term) for term in best.best), strict=True)
+    if order:
+        terms, descending = zip(*order, strict=True)
         by = [pl.sql_expr(term) for term in terms]
         ordered = ordered.sort(by, descending=list(descending), nulls_last=True, maintain_order=True)
     later = ordered.filter(~pl.struct(contract.key).is_first_distinct()).get_column("\0row")
     numbers = np.sort(later.to_numpy().astype(np.int64))
-    return {best.rule if best is not None else DUPLICATE_KEY: numbers}
+    return {rule: numbers}
+
+
+def _best(rows: pl.DataFrame, contract: Contract) -> tuple[str, list[tuple[str, bool]]]:
+    """Return which rule refuses rows that repeat a key, and the terms by which the best of a key's rows comes first.
+
+    Terms over columns that the file does not have are passed over, and those that are left decide.
+    """
+    for s in contract.set_aside:
+        terms = [order_of(term) for term in s.best]
+        if order := [(sql, descends) for sql, descends in terms if roots(sql) <= set(rows.columns)]:
+            return s.rule, order
+    return DUPLICATE_KEY, []
 
 
 def quarantine_rows(refused: pl.DataFrame, *, table: str, input_id: int, uri: str) -> pl.DataFrame:
