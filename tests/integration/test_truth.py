@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from support import skies
 from support.joined import by_hand, said
@@ -128,6 +129,45 @@ def test_of_several_match_rows_of_one_truth_the_best_is_kept_and_the_others_are_
     assert sorted(kept.select(names).iter_rows()) == sorted(best.select(names).iter_rows())
     world.warehouse.materialise()
     assert is_the_direct_join(world.warehouse)
+
+
+def test_a_truth_that_two_match_files_claim_stops_its_tract_until_one_of_them_is_mended(world):
+    near, far = world.files(FILES["MatchesTruth"])
+    tracts = [int(path.parent.name) for path in (near, far)]
+    load(world, *FILES)
+    wh = world.warehouse
+    wh.materialise()
+    before = held(wh, "ObjectTruth").sort(pl.all())
+    matches = held(wh, "MatchesTruth").height
+    was = pl.read_parquet(far, glob=False)
+    own = held(wh, "MatchesTruth").filter(pl.col("match_candidate"), pl.col("tract") == tracts[0])
+    twice = own.drop_nulls("match_objectId")["id_truth_type"].min()
+    number, truth_type = twice.split("_")
+    claimed = pl.read_parquet(near, glob=False).filter(id=number, truth_type=int(truth_type))
+    claimed = claimed.with_columns(id_truth_type=pl.lit(twice))  # which not every file has
+    pl.concat([was, claimed.select(was.columns)]).write_parquet(far)
+    done = load(world, "MatchesTruth")["MatchesTruth"]
+    assert done.rows_read == done.rows_committed + done.rows_quarantined == was.height + 1
+    # Both candidates' rows are there: which of two files is right, no rule knows.
+    assert held(wh, "MatchesTruth").height == matches + 1
+    doubled = held(wh, "MatchesTruth").filter(id_truth_type=twice)
+    assert doubled["input_id"].n_unique() == doubled.height == 2
+    [wrong] = [finding for finding in wh.audit() if not finding.holds and finding.table == "MatchesTruth"]
+    assert (wrong.check, wrong.wrong) == ("unique key", 1)
+    assert twice in wrong.example
+
+    failed = wh.materialise().failed
+    assert list(failed) == [tracts[0]]
+    for word in ("MatchesTruth", "id_truth_type", "twice", twice, "input_id", "ingest one of them again"):
+        assert word in failed[tracts[0]]
+    assert_frame_equal(held(wh, "ObjectTruth").sort(pl.all()), before)
+    assert list(wh.staleness().tracts) == [tracts[0]]
+
+    was.write_parquet(far)
+    load(world, "MatchesTruth")
+    assert not wh.materialise().failed
+    assert_frame_equal(held(wh, "ObjectTruth").sort(pl.all()), before)
+    assert is_the_direct_join(wh)
 
 
 def test_three_bands_go_all_the_way_to_a_photoz_set_and_a_page(world, tmp_path):
