@@ -32,7 +32,9 @@ Workers = Annotated[int | None, Field(description="Tracts side by side; default:
 @flow(name="match_truth", task_runner=_TRACTS, persist_result=False)
 def match_truth(
     warehouse: Uri,
-    how: Annotated[dict[str, Any] | None, Field(description="Settings of the match; default: as before")] = None,
+    how: Annotated[
+        dict[str, Any] | None, Field(description="Settings of the match to change; those not named stay as before")
+    ] = None,
     replace_files: Annotated[bool, Field(description="Replace matches that files brought, all of them")] = False,
     memory: Memory = None,
     workers: Workers = None,

@@ -41,7 +41,7 @@ def match(
     runner: Runner | None = None,
     on_event: OnEvent = ignore,
 ) -> dict[str, Any]:
-    """Compute MatchesTruth; return a summary. `how` are settings of the match by name, None for the usual ones."""
+    """Compute MatchesTruth; return a summary. `how` are settings of the match by name; those not told stay."""
     opened = Warehouse.open(warehouse, settings=settings(memory=memory, workers=workers))
     done = matching.match_truth(
         opened.root,
@@ -55,10 +55,10 @@ def match(
 
 
 def _how(opened: Warehouse, told: Mapping[str, Any] | None) -> MatchSettings | None:
-    """Return the usual settings of the match with those that were told, by name; None where none was."""
+    """Return the settings of the last match with those that were told, by name; None where none was."""
     given = {name: value for name, value in (told or {}).items() if value is not None}
     words: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-    return replace(matching.default_settings(opened.root.contracts), **words) if words else None
+    return replace(matching.present_settings(opened.root, opened.settings), **words) if words else None
 
 
 def materialise(

@@ -1,6 +1,7 @@
 """The commands match, materialise, photoz and report: what they take, say, and exit with."""
 
 import json
+from dataclasses import asdict, replace
 
 import polars as pl
 import pytest
@@ -115,10 +116,37 @@ def test_bands_and_more_columns_are_a_choice(uri):
     assert "refExtendedness" in choice.columns
 
 
-def test_settings_of_the_match_are_those_of_the_release_with_what_was_told(run, uri):
-    run("match", "--direct", "--radius-arcsec", 0.3, "--bands", "g,r,i")
-    newest = delta.snapshot(f"{uri}/MatchesTruth", Settings()).version
+def last_match(uri):
     notes = [c.metadata["match"] for c in delta.commits(f"{uri}/MatchesTruth", Settings()) if "match" in c.metadata]
-    assert newest >= 1
-    assert (notes[-1]["how"]["radius_arcsec"], notes[-1]["how"]["bands"]) == (0.3, ["g", "r", "i"])
-    run("match", "--direct", "--radius-arcsec", 0.5)
+    return MatchSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in notes[-1]["how"].items()})
+
+
+def test_settings_of_the_match_that_are_not_given_stay_as_they_were(run, uri):
+    """Each run gives some settings only; what the run before had been told holds on."""
+    told = {"radius_arcsec": 0.5, "magnitude_limit": 27.0, "bands": ("u", "g", "r", "i", "z", "y")}
+    at_first = MatchSettings(**told, published_quirk=False)
+    bands = ",".join(at_first.bands)
+    run("match", "--direct", "--radius-arcsec", 0.5, "--magnitude-limit", 27, "--bands", bands, "--no-published-quirk")
+    for words, changed in (
+        (["--published-quirk"], {"published_quirk": True}),
+        (["--radius-arcsec", 0.3], {"radius_arcsec": 0.3}),
+        (["--magnitude-limit", 26], {"magnitude_limit": 26.0}),
+        (["--bands", "g,r,i"], {"bands": ("g", "r", "i")}),
+        ([], {}),
+        (["--no-published-quirk"], {"published_quirk": False}),
+        (["--radius-arcsec", 0.5, "--magnitude-limit", 27, "--bands", bands], told),
+    ):
+        at_first = replace(at_first, **changed)
+        found = json.loads(run("match", "--direct", "--json", *words))
+        assert found["nothing_new"] == (not words)
+        assert found["how"] == json.loads(json.dumps(asdict(at_first)))
+        assert last_match(uri) == at_first
+
+
+def test_settings_of_a_first_match_are_the_releases_with_what_was_told(tmp_path):
+    wh = Warehouse.create(str(tmp_path / "warehouse"), release="dp02")
+    assert truthing._how(wh, None) is None
+    assert truthing._how(wh, {"published_quirk": None, "bands": None}) is None
+    assert truthing._how(wh, {"radius_arcsec": 0.3, "bands": ["g", "r"]}) == MatchSettings(
+        radius_arcsec=0.3, bands=("g", "r")
+    )

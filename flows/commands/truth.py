@@ -32,12 +32,23 @@ Limits = Annotated[
 def match(
     *,
     warehouse: WarehouseUri,
-    radius_arcsec: Annotated[float | None, typer.Option(help="Farthest neighbour. [default: 0.5]")] = None,
-    magnitude_limit: Annotated[float | None, typer.Option(help="Faintest candidate. [default: 27]")] = None,
-    bands: Bands = None,
+    radius_arcsec: Annotated[
+        float | None, typer.Option(help="Farthest neighbour. [default: as before, at first 0.5]")
+    ] = None,
+    magnitude_limit: Annotated[
+        float | None, typer.Option(help="Faintest candidate. [default: as before, at first 27]")
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Bands, separated by commas. [default: as before, at first those of the release]"),
+    ] = None,
     published_quirk: Annotated[
-        bool, typer.Option("--published-quirk", help="Let poorly measured objects win, as the published code does.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--published-quirk/--no-published-quirk",
+            help="Let poorly measured objects win, as the published code does. [default: as before, at first not]",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the matches that files brought, all of them.")
     ] = False,
@@ -48,7 +59,8 @@ def match(
 ) -> None:
     """Compute MatchesTruth from TruthSummary and Object, where there are no match files.
 
-    Only tracts whose truth or objects have changed are matched again. Exits with 5 where a tract could not be.
+    Only tracts whose truth or objects have changed are matched again; with other settings than the last match's, all.
+    Settings that are not given stay as they were. Exits with 5 where a tract could not be.
     """
     from flows import truthing
 
@@ -56,10 +68,16 @@ def match(
         "radius_arcsec": radius_arcsec,
         "magnitude_limit": magnitude_limit,
         "bands": None if bands is None else tuple(names(bands) or ()),
-        "published_quirk": published_quirk or None,
+        "published_quirk": published_quirk,
     }
-    told = how if any(value is not None for value in how.values()) else None
-    words = {"warehouse": warehouse, "how": told, "replace_files": replace, "memory": memory, "workers": workers}
+    told = {name: value for name, value in how.items() if value is not None}
+    words = {
+        "warehouse": warehouse,
+        "how": told or None,
+        "replace_files": replace,
+        "memory": memory,
+        "workers": workers,
+    }
     _show(truthing.run("match", words, direct=direct, quiet=json), json=json)
 
 

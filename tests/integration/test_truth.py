@@ -158,7 +158,7 @@ def test_a_truth_that_two_match_files_claim_stops_its_tract_until_one_of_them_is
 
     failed = wh.materialise().failed
     assert list(failed) == [tracts[0]]
-    for word in ("MatchesTruth", "id_truth_type", "twice", twice, "input_id", "ingest one of them again"):
+    for word in ("MatchesTruth", "id_truth_type", "twice", twice, "input_id", "one of them again"):
         assert word in failed[tracts[0]]
     assert_frame_equal(held(wh, "ObjectTruth").sort(pl.all()), before)
     assert list(wh.staleness().tracts) == [tracts[0]]

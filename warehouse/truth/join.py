@@ -269,8 +269,8 @@ def _check(matches: Frame, truth: Frame, objects: Frame, choice: ObjectChoice) -
         if frame[key].n_unique() != frame.height:
             example = frame.filter(pl.col(key).is_duplicated())[key].min()
             message = (
-                f"key {key} stands twice, {example!r} for one; its rows' input_id tells which inputs hold it: ingest one "
-                "of them again without it"
+                f"key {key} stands twice, {example!r} for one; its rows' input_id tells which inputs hold it: ingest "
+                "one of them again without it"
             )
             raise QualityError(message, kind="duplicate_key", table=table)
 

@@ -21,14 +21,14 @@ from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT
 from warehouse.contracts.derived import BANDS
 from warehouse.contracts.release import Release
-from warehouse.errors import ConflictError, ContractError, InputError, QualityError
+from warehouse.errors import ConflictError, ContractError, InputError, NotFoundError, QualityError
 from warehouse.lake import delta, layout, ledger, staged, units
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.events import Event, OnEvent, ignore
 from warehouse.lake.ledger import Entry
 from warehouse.lake.root import Root, ensure_table
 from warehouse.truth import tables
-from warehouse.truth.changes import changed_tracts, last_note
+from warehouse.truth.changes import Note, changed_tracts, last_note
 from warehouse.truth.match import DEFAULTS, MatchSettings, match_tract
 from warehouse.truth.tables import Slice
 from warehouse.truth.units import (
@@ -145,6 +145,15 @@ def default_settings(release: Release) -> MatchSettings:
     return MatchSettings(bands=tuple(b for b in BANDS if have.issuperset(name.format(band=b) for name in names)))
 
 
+def present_settings(root: Root, settings: Settings) -> MatchSettings:
+    """Return the settings of the last match, those of `default_settings` where there has been none."""
+    try:
+        table = delta.snapshot(root.table_uri(MATCHES), settings)
+    except NotFoundError:
+        return default_settings(root.contracts)
+    return _noted(last_note(table, NOTE, settings)) or default_settings(root.contracts)
+
+
 def _plan(root: Root, settings: Settings, how: MatchSettings | None, *, replace: bool) -> _Plan:
     inputs = {name: tables.filled(root, name, settings) for name in (TRUTH, OBJECTS)}
     base = ensure_table(root, MATCHES, settings)
@@ -156,7 +165,7 @@ def _plan(root: Root, settings: Settings, how: MatchSettings | None, *, replace:
         )
         raise ContractError(message, kind="overlap", table=MATCHES, uri=root.uri)
     note = last_note(base, NOTE, settings)
-    noted = None if note is None else _settings(note.said["how"])
+    noted = _noted(note)
     how = how or noted or default_settings(root.contracts)
     for table, names in ((TRUTH, how.truth_columns()), (OBJECTS, how.object_columns())):
         for name in names:
@@ -189,8 +198,10 @@ def _fed_by_files(root: Root, settings: Settings) -> list[Entry]:
     return [entry for entry in entries if entry.status == "committed" and entry.dataset_type != FEEDER]
 
 
-def _settings(said: Mapping[str, Any]) -> MatchSettings:
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
+def _noted(note: Note | None) -> MatchSettings | None:
+    if note is None:
+        return None
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in note.said["how"].items()}
     return MatchSettings(**values)
 
 
