@@ -143,7 +143,8 @@ def _parameter(parameter: Any) -> tuple[str, str]:  # noqa: ANN401 - Typer's own
         written = f"`{_argument(parameter)}`"
     else:
         value = "" if parameter.is_flag else f" {parameter.metavar or _value(parameter)}"
-        written = ", ".join(f"`{name}{value if name.startswith('--') else ''}`" for name in reversed(parameter.opts))
+        names = (*reversed(parameter.opts), *parameter.secondary_opts)
+        written = ", ".join(f"`{name}{value if name.startswith('--') else ''}`" for name in names)
     said = " ".join((parameter.help or "").split())
     notes = []
     if parameter.default is not None and not parameter.required and "[default:" not in said:

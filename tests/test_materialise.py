@@ -2,12 +2,18 @@
 
 import json
 import threading
+import tomllib
 from pathlib import Path
 
+import h5py
+import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
 
+from flows.cli import app
 from support.joined import by_hand, said
 from support.small_truth import (
     BANDS,
@@ -389,8 +395,6 @@ def test_object_truth_is_listed_described_pinned_and_audited(made_sky):
 
 
 def test_a_photoz_set_tells_which_versions_it_came_from(made_sky, tmp_path):
-    import pyarrow.parquet as pq
-
     sky, _ = made_sky
     written = sky.write_photoz(tmp_path / "set.parquet", magnitude_limits={"i": (17, 26)}, errors=True)
     table = pq.read_table(tmp_path / "set.parquet")
@@ -399,6 +403,42 @@ def test_a_photoz_set_tells_which_versions_it_came_from(made_sky, tmp_path):
     versions = {name: sky.version(name) for name in ("ObjectTruth", "Object", "TruthSummary", "MatchesTruth")}
     assert recipe["versions"] == versions
     assert recipe["magnitude_limits"] == {"i": [17, 26]}
+    assert (recipe["release"], recipe["pinned"]) == ("dp02", None)
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert recipe["tractlake"] == project["version"]
+
+
+@pytest.mark.parametrize("asked", ["version", "release", "command"])
+def test_a_photoz_set_from_a_pin_names_it(made_sky, tmp_path, asked):
+    sky, _ = made_sky
+    name, out = f"pin-{asked}", tmp_path / "set.parquet"
+    versions = dict(sky.pin(name).versions)
+    if asked == "version":
+        sky.write_photoz(out, version=name)
+    elif asked == "release":
+        Warehouse.open(sky.uri, release=name).write_photoz(out)
+    else:
+        told = ["photoz", "--warehouse", sky.uri, "--version", name, "--out", str(out)]
+        assert CliRunner().invoke(app, told).exit_code == 0
+    recipe = json.loads(pq.read_schema(out).metadata[b"recipe"])
+    assert recipe["pinned"] == name
+    assert recipe["versions"]["ObjectTruth"] == versions["ObjectTruth"]
+
+
+def test_rails_group_has_errors_also_where_the_set_has_none(made_sky, tmp_path):
+    sky, _ = made_sky
+    out = tmp_path / "set.hdf5"
+    rows = sky.write_photoz(out)
+    expected = sky.photoz(errors=True).collect()
+    with h5py.File(out) as file:
+        assert len(file["photoz"]) == 28
+        order = np.argsort(file["photometry/id"][:])
+        for band in "ugrizy":
+            errors = file[f"photometry/mag_err_{band}_lsst"]
+            assert errors.attrs["unit"] == "mag"
+            by_id = expected.sort("mt_match_objectId")[f"obj_{band}_cModelMagErr"].fill_null(float("nan"))
+            assert np.array_equal(errors[:][order], by_id.to_numpy(), equal_nan=True)
+            assert np.isfinite(errors[:]).sum() > rows / 2
 
 
 def test_a_word_that_is_no_cut_is_named(made_sky):

@@ -17,7 +17,7 @@ from warehouse.contracts.derived import object_truth_contract
 from warehouse.errors import ContractError, QueryError, StorageError
 from warehouse.sky.regions import Cone
 from warehouse.truth.photoz import Selection, photoz, split, stable_hash
-from warehouse.truth.photoz_files import write
+from warehouse.truth.photoz_files import needed, write
 
 BANDS = ("u", "g", "r", "i", "z", "y")
 CONTRACT = object_truth_contract(load("dp02"))
@@ -259,12 +259,26 @@ def test_hdf5_and_rails_names(whole, tmp_path, ending):
         assert file["photoz/obj_r_cModelFlux"].attrs["unit"] == "nJy"
         assert json.loads(file.attrs["recipe"]) == RECIPE
         rail = {name: values[:].tolist() for name, values in file["photometry"].items()}
+        units = {name: values.attrs.get("unit") for name, values in file["photometry"].items()}
     banded = [f"mag_{e}{b}_lsst" for b in BANDS for e in ("", "err_")]
     assert sorted(rail) == sorted(["id", "redshift", *banded])
+    assert units == {"id": None, "redshift": None} | dict.fromkeys(banded, "mag")
     assert rail["mag_r_lsst"] == pytest.approx([20.0, 20.0])
     assert rail["mag_err_r_lsst"] == pytest.approx([0.108574] * 2, abs=1e-6)
     assert rail["id"] == whole["mt_match_objectId"].to_list()
     assert [math.isnan(v) for v in rail["mag_u_lsst"]] == [False, True]
+
+
+def test_what_is_beside_the_set_is_rails_alone(whole, tmp_path):
+    path = tmp_path / "set.hdf5"
+    wide = Selection(extra=("separation_arcsec",))
+    assert needed(wide, path, whole.columns) == Selection(extra=("separation_arcsec",), errors=True)
+    assert needed(wide, tmp_path / "set.fits", whole.columns) is wide
+    assert needed(wide, path, ["obj_r_cModelFluxErr"]) is wide
+    write(whole, path, RECIPE, CONTRACT, PUBLISHED)
+    with h5py.File(path) as file:
+        assert sorted(file["photoz"]) == sorted(PUBLISHED)
+        assert {f"mag_err_{band}_lsst" for band in BANDS} < set(file["photometry"])
 
 
 def test_csv(whole, tmp_path):

@@ -10,8 +10,8 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +24,40 @@ import pyarrow.parquet as pq
 from warehouse.contracts.contract import Contract
 from warehouse.contracts.derived import BANDS
 from warehouse.errors import QueryError, StorageError
+from warehouse.truth.photoz import Selection
 
 RAIL_GROUP, SET_GROUP = "photometry", "photoz"
+_HDF5 = (".hdf5", ".h5")
 _NULL_INTEGER = -(2**63)
 _NULL_FLAG = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A set in memory with what a file says of it: unit and description of each column, and the recipe as JSON."""
+    """A set in memory with what a file says of it: unit and description of each column, and the recipe as JSON.
+
+    `wide` is the set with the columns that it may have beside those asked for.
+    """
 
     frame: pl.DataFrame
+    wide: pl.DataFrame
     units: Mapping[str, str]
     descriptions: Mapping[str, str]
     recipe: str
 
 
+def needed(selection: Selection, path: str | Path, known: Collection[str]) -> Selection:
+    """Return the selection of a file's set with what its format holds beside it, as far as ObjectTruth has it."""
+    errors = all(f"obj_{band}_cModelFluxErr" in known for band in selection.bands)
+    return replace(selection, errors=True) if errors and Path(path).suffix in _HDF5 else selection
+
+
 def write(
-    photoz: pl.DataFrame | pl.LazyFrame, path: str | Path, recipe: Mapping[str, object], contract: Contract
+    photoz: pl.DataFrame | pl.LazyFrame,
+    path: str | Path,
+    recipe: Mapping[str, object],
+    contract: Contract,
+    columns: Sequence[str] | None = None,
 ) -> int:
     """Write a photo-z set to a file of the format that the path's ending names; return its number of rows.
 
@@ -51,8 +67,8 @@ def write(
     .parquet, .parq       Parquet; unit and description in each field's metadata, ``recipe`` in the schema's
     .fits                 a binary table; TUNIT, TNULL; ``RECIPE`` in its header
     .hdf5, .h5            group ``photoz``: a dataset a column with attribute ``unit``; group ``photometry`` for RAIL:
-                          ``id``, ``redshift``, ``mag_u_lsst``, ``mag_err_u_lsst`` (where the set has errors) ...;
-                          ``recipe`` as the file's attribute
+                          ``id``, ``redshift``, ``mag_u_lsst``, ``mag_err_u_lsst`` ..., with units, too; ``recipe`` as
+                          the file's attribute
     .csv                  enhanced CSV: units and recipe in a header of lines that begin with ``#``
     .pkl, .pickle         a pandas DataFrame; ``units`` and ``recipe`` in its ``attrs``
     ====================  =========================================================================================
@@ -70,6 +86,8 @@ def write(
         What JSON can hold: the selection's `recipe`, and the release, pin and table versions it was applied to.
     contract
         Of ObjectTruth; knows the columns' units and descriptions.
+    columns
+        Those of the set; None for all. What `photoz` has beyond them (`needed`) is for RAIL's group alone.
 
     Raises
     ------
@@ -83,7 +101,7 @@ def write(
         known = ", ".join(FORMATS)
         raise QueryError(f"expected a file name that ends with one of {known}, found {path.name!r}", kind="format")
     frame = photoz.collect() if isinstance(photoz, pl.LazyFrame) else photoz
-    described = _described(frame, recipe, contract)
+    described = _described(frame, columns or frame.columns, recipe, contract)
     partial = path.with_name(f".{path.name}.partial")
     try:
         FORMATS[path.suffix](described, partial)
@@ -101,19 +119,26 @@ def rail(frame: pl.DataFrame) -> dict[str, npt.NDArray[Any]]:
     ``id`` (the objectId), ``redshift``, and for every band ``mag_{band}_lsst`` and, where the set has errors,
     ``mag_err_{band}_lsst``.
     """
+    return {to: _array(frame[name])[0] for name, to in _rail_names(frame).items()}
+
+
+def _rail_names(frame: pl.DataFrame) -> dict[str, str]:
     names = {"mt_match_objectId": "id", "ts_redshift": "redshift"}
     for band in BANDS:
         names[f"obj_{band}_cModelMag"] = f"mag_{band}_lsst"
         names[f"obj_{band}_cModelMagErr"] = f"mag_err_{band}_lsst"
-    return {to: _array(frame[name])[0] for name, to in names.items() if name in frame.columns}
+    return {name: to for name, to in names.items() if name in frame.columns}
 
 
-def _described(frame: pl.DataFrame, recipe: Mapping[str, object], contract: Contract) -> Described:
-    columns = {name: contract.by_name[name] for name in frame.columns if name in contract.by_name}
+def _described(
+    wide: pl.DataFrame, wanted: Sequence[str], recipe: Mapping[str, object], contract: Contract
+) -> Described:
+    frame = wide.select(wanted)
+    columns = {name: contract.by_name[name] for name in wide.columns if name in contract.by_name}
     units = {name: column.unit for name, column in columns.items() if column.unit}
-    units |= {name: "mag" for name in frame.columns if name.endswith("MagErr")}
+    units |= {name: "mag" for name in wide.columns if name.endswith("MagErr")}
     descriptions = {name: column.description for name, column in columns.items() if column.description}
-    return Described(frame, units, descriptions, json.dumps(recipe))
+    return Described(frame, wide, units, descriptions, json.dumps(recipe))
 
 
 def _array(series: pl.Series) -> tuple[npt.NDArray[Any], int | None]:
@@ -164,14 +189,17 @@ def _hdf5(described: Described, path: Path) -> None:
         for series in described.frame:
             values, null = _array(series)
             dataset = whole.create_dataset(series.name, data=values)
-            said = {
-                "unit": described.units.get(series.name),
-                "description": described.descriptions.get(series.name),
-                "null": null,
-            }
-            dataset.attrs.update({key: value for key, value in said.items() if value is not None})
-        for name, values in rail(described.frame).items():
-            file.create_dataset(f"{RAIL_GROUP}/{name}", data=values)
+            dataset.attrs.update(_said(described, series.name, null))
+        arrays = rail(described.wide)
+        for name, to in _rail_names(described.wide).items():
+            dataset = file.create_dataset(f"{RAIL_GROUP}/{to}", data=arrays[to])
+            dataset.attrs.update(_said(described, name))
+
+
+def _said(described: Described, name: str, null: int | None = None) -> dict[str, Any]:
+    """Return what a dataset says of itself."""
+    said = {"unit": described.units.get(name), "description": described.descriptions.get(name), "null": null}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def _csv(described: Described, path: Path) -> None:
@@ -225,8 +253,7 @@ FORMATS: Mapping[str, Callable[[Described, Path], None]] = {
     ".parquet": _parquet,
     ".parq": _parquet,
     ".fits": _fits,
-    ".hdf5": _hdf5,
-    ".h5": _hdf5,
+    **dict.fromkeys(_HDF5, _hdf5),
     ".csv": _csv,
     ".pkl": _pickle,
     ".pickle": _pickle,

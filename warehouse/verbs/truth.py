@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from typing import Any
 
 import polars as pl
@@ -106,11 +107,18 @@ class TruthVerbs(Door):
         """
         chosen = photoz_set.selection(region, cuts)
         opened = self._object_truth(version)
-        rows = photoz_set.photoz(self._near(opened, region), chosen)
+        near = self._near(opened, region)
+        rows = photoz_set.photoz(near, photoz_files.needed(chosen, os.fspath(out), near.collect_schema().names()))
         pinned = version if isinstance(version, str) else None if self._tables.pin is None else self._tables.pin.name
         made = materialise.origin(self.root, opened.snapshot, self.settings)
-        recipe = {"release": self.root.release, "pinned": pinned, "versions": dict(made.versions), **chosen.recipe()}
-        return photoz_files.write(rows, os.fspath(out), recipe, made.contract)
+        recipe = {
+            "tractlake": metadata.version("tractlake"),
+            "release": self.root.release,
+            "pinned": pinned,
+            "versions": dict(made.versions),
+            **chosen.recipe(),
+        }
+        return photoz_files.write(rows, os.fspath(out), recipe, made.contract, chosen.columns())
 
     def report(self, out: str | os.PathLike[str], *, version: Version | None = None) -> TruthReport:
         """Draw what is measured against what is true, from ObjectTruth, into a folder with a static page."""
