@@ -1,12 +1,14 @@
-"""The flow `nightly`: ingest what the night has brought, audit the tables, and pin them where the audit holds.
+"""The flow `nightly`: ingest what the night has brought, join it with the truth, audit the tables, and pin them.
 
 A pin is what readers can rest on: one version of every table, audited together. A night that brought nothing makes no
 pin, unless the tables as they stand have none: a run before it ended too early, or its audit did not hold and does now.
-A night whose audit does not hold fails without a pin, and the pins before it stay what they are.
+A night whose audit does not hold fails without a pin, and the pins before it stay what they are. So does one that
+leaves a tract of ObjectTruth behind: no pin of a night holds an ObjectTruth that is not the join of its other tables.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,15 +17,19 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows import reporting
+from flows import reporting, truthing
 from flows.ingest import UNITS
 from flows.ingesting import Request, perform, settings
 from flows.watching import watcher
 from tasks.runner import PrefectTasks
+from tasks.truth import PrefectTracts
 from warehouse import Warehouse
+from warehouse.contracts.derived import OBJECT_TRUTH
 from warehouse.errors import ConflictError, QualityError
 from warehouse.lake import pins
 from warehouse.lake.audit import Finding
+from warehouse.lake.events import OnEvent
+from warehouse.truth import materialise as materialising
 from warehouse.wording import counted
 
 _AUDITS = 3
@@ -35,41 +41,60 @@ def nightly(
     inputs: list[str],
     release: str = "dp02",
     hdu: str | None = None,
+    materialise: bool = True,
     pin: bool = True,
     memory: str | None = None,
     workers: Annotated[int, Field(ge=1)] | None = None,
 ) -> dict[str, Any]:
-    """Ingest what is new, audit the tables, and pin them under the moment's name where the audit holds.
+    """Ingest what is new, bring ObjectTruth up to date, audit the tables, and pin them where the audit holds.
 
-    Gives the pin's name (null where nothing was pinned) and a summary a table.
-    Fails where the audit does not hold, and, after pinning, where inputs were refused.
+    Gives the pin's name, which is the moment (null where nothing was pinned), a summary a table, and ObjectTruth's.
+    Fails where the audit does not hold or ObjectTruth stays behind, and, after pinning, where inputs were refused.
 
     Args:
         warehouse: The warehouse, s3://bucket/prefix or a folder; created where it does not stand yet.
         inputs: Files, folders, globs or Butler-like trees to look through.
         release: Release that a new warehouse follows: dp02, dp1 or dp2.
         hdu: Number or name of the table in FITS files. Default: as before, else the first that fits.
+        materialise: Bring ObjectTruth up to date where TruthSummary, MatchesTruth and Object are loaded.
         pin: Pin the tables after an audit that holds.
         memory: Memory budget of the run, such as 8GiB. Default: half of the worker's memory.
         workers: Units of work side by side. Default: the worker's processors.
     """  # Google's style, because Prefect shows what it finds in it beside the fields of its form
     log = get_run_logger()
     request = Request(warehouse=warehouse, inputs=inputs, release=release, hdu=hdu, memory=memory, workers=workers)
-    reports = perform(request, runner=PrefectTasks(), on_event=watcher(log), run_id=str(flow_run.id))
+    on_event = watcher(log)
+    reports = perform(request, runner=PrefectTasks(), on_event=on_event, run_id=str(flow_run.id))
     opened = Warehouse.open(warehouse, settings=settings(memory=memory, workers=workers))
+    joined = _joined(opened, request, on_event) if materialise else None
     pinned = None
-    brought = not all(report.nothing_new for report in reports)
+    brought = not all(report.nothing_new for report in reports) or (joined is not None and not joined["nothing_new"])
     if brought or (pin and not pins.holds_present(opened.root, opened.settings)):
         versions = audited(opened)
+        refuse_behind(joined)
         if pin:
             name = f"nightly-{datetime.now(tz=UTC):%Y-%m-%dT%H%M%S}"
             pinned = pins.pin(opened.root, name, opened.settings, versions=versions).name
             log.info("pinned as %s", pinned)
-    create_markdown_artifact(reporting.markdown(reports), key="nightly", description=f"Nightly into {warehouse}")
+    told = [reporting.markdown(reports), *([] if joined is None else ["", *truthing.lines(joined)])]
+    create_markdown_artifact("\n".join(told), key="nightly", description=f"Nightly into {warehouse}")
     summaries = [reporting.summary(report) for report in reports]
     if refused := reporting.refused(summaries):
         raise refused
-    return {"pin": pinned, "tables": summaries}
+    return {"pin": pinned, "tables": summaries, "object_truth": joined}
+
+
+def _joined(opened: Warehouse, request: Request, on_event: OnEvent) -> dict[str, Any] | None:
+    """Bring ObjectTruth up to date and return a summary, None where not all tables are there that it is made of."""
+    if not materialising.inputs_are_there(opened.root, opened.settings):
+        return None
+    return truthing.materialise(
+        request.warehouse,
+        memory=request.memory,
+        workers=request.workers,
+        runner=PrefectTracts(),
+        on_event=on_event,
+    )
 
 
 def audited(opened: Warehouse) -> dict[str, int]:
@@ -97,3 +122,11 @@ def audited(opened: Warehouse) -> dict[str, int]:
         return versions
     message = f"others wrote during each of {_AUDITS} audits, nothing was pinned; run it again when they are done"
     raise ConflictError(message, kind="pin", uri=opened.uri)
+
+
+def refuse_behind(joined: Mapping[str, Any] | None) -> None:
+    """Refuse to pin an ObjectTruth of which a tract could not be made again (QualityError)."""
+    if joined is not None and joined["failed"]:
+        tract, error = next(iter(joined["failed"].items()))
+        message = f"{counted(len(joined['failed']), 'tract')} stayed behind, nothing was pinned; tract {tract}: {error}"
+        raise QualityError(message, kind="behind", table=OBJECT_TRUTH)

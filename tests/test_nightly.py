@@ -4,12 +4,13 @@ import uuid
 
 import pytest
 
-from flows.nightly import audited
+from flows.nightly import audited, refuse_behind
 from support import misplaced
 from support.small_warehouse import SETTINGS, simulated
 from warehouse import Warehouse
 from warehouse.errors import ConflictError, QualityError
 from warehouse.lake import delta, pins
+from warehouse.truth.materialise import inputs_are_there
 
 
 class Busy(Warehouse):
@@ -67,3 +68,16 @@ def test_tables_that_never_rest_are_not_pinned(wh):
     wh.others = [lambda: commit(wh)] * 10
     with pytest.raises(ConflictError, match="others wrote during each of 3 audits"):
         audited(wh)
+
+
+def test_a_tract_of_object_truth_that_stayed_behind_is_no_night_to_pin():
+    refuse_behind(None)
+    refuse_behind({"failed": {}})
+    with pytest.raises(QualityError, match=r"ObjectTruth.*2 tracts stayed behind, nothing was pinned; tract 7: a key"):
+        refuse_behind({"failed": {7: "a key stands twice", 9: "so does another"}})
+
+
+@pytest.mark.parametrize("release", ["dp02", "dp1"])
+def test_without_truth_nothing_is_materialised(tmp_path, settings, release):
+    wh = Warehouse.create(str(tmp_path / "warehouse"), release=release, settings=settings)
+    assert not inputs_are_there(wh.root, wh.settings)

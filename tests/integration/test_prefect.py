@@ -20,9 +20,10 @@ from astropy.table import Table
 
 from flows import serving
 from support import misplaced, skies
+from support.joined import by_hand, said
 from support.prefect_server import ROOT, PrefectServer, prefect_server, prefect_worker
 from warehouse import Warehouse
-from warehouse.errors import InputError, StorageError
+from warehouse.errors import InputError, NotFoundError, StorageError
 from warehouse.simulate.damage import KINDS
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
@@ -184,6 +185,39 @@ def test_a_night_whose_audit_does_not_hold_pins_nothing_until_it_is_mended(deplo
     mended = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
     assert mended["state"]["type"] == "COMPLETED", mended["state"]
     assert [pin.versions["Object"] for pin in wh.pins()] == [wh.version("Object")]
+
+
+def test_a_nights_pin_holds_an_object_truth_that_is_up_to_date(deployed, tmp_path):
+    server, _ = deployed
+    types = ("objectTable", "truth_summary", "match_ref_truth_summary_objectTable_tract")
+    inputs, warehouse = skies.make(tmp_path / "truth", types, objects=300), tmp_path / "warehouse"
+
+    def night(**more) -> Warehouse:
+        told = {"warehouse": str(warehouse), "inputs": [str(inputs)], "workers": 2, **more}
+        run = start(server, "nightly", **told)
+        assert run["state"]["type"] == "COMPLETED", run["state"]
+        wh = Warehouse.open(str(warehouse))
+        return Warehouse.open(str(warehouse), release=max(wh.pins(), key=lambda pin: pin.name).name)
+
+    def is_the_join(wh) -> bool:
+        truth, objects, matches = (wh.scan(name).collect() for name in ("TruthSummary", "Object", "MatchesTruth"))
+        return said(wh.scan("ObjectTruth").collect()) == by_hand(matches, truth, objects)
+
+    without = night(materialise=False)
+    with pytest.raises(NotFoundError, match=r"when .* was pinned"):
+        without.scan("ObjectTruth")
+    first = night()
+    assert is_the_join(first)
+    path = next(path for path in inputs.rglob("*.parq") if f"/{types[2]}/" in str(path))
+    rows = pl.read_parquet(path, glob=False)
+    rows.with_columns(match_objectId=pl.lit(0, pl.Int64)).write_parquet(path)
+    second = night()
+    assert is_the_join(second)
+    matched = [wh.scan("ObjectTruth").collect()["match_status"].eq("matched").sum() for wh in (first, second)]
+    assert matched[1] < matched[0]
+    assert len(Warehouse.open(str(warehouse)).pins()) == 3
+    night()
+    assert len(Warehouse.open(str(warehouse)).pins()) == 3
 
 
 def test_the_form_of_a_deployment_is_typed_and_described(deployed):

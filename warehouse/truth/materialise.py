@@ -114,6 +114,16 @@ class _Plan:
     loose: frozenset[int]
 
 
+def inputs_are_there(root: Root, settings: Settings) -> bool:
+    """Return whether all three tables that ObjectTruth is made of are known to the release, and loaded."""
+    try:
+        for name in MADE_OF:
+            tables.filled(root, name, settings)
+    except NotFoundError:
+        return False
+    return True
+
+
 def staleness(root: Root, settings: Settings, *, choice: ObjectChoice | None = None) -> Staleness:
     """Return how far ObjectTruth is behind its inputs, from the logs alone.
 
