@@ -263,3 +263,15 @@ def test_what_is_no_place_is_refused(tables):
             continue
         with pytest.raises(QueryError, match="expected a region"):
             scan(tables["derived"], POINTS, nothing)
+
+
+def test_a_tuple_of_numbers_is_no_two_tracts(tables):
+    tract, patch = (int(number[0]) for number in skymap.named("DC2").find([62.0], [-37.2]))
+    for pair in ((tract, patch), [(tract, patch)], (np.int64(tract), np.int64(patch))):
+        with pytest.raises(QueryError, match=r"expected Patch\(tract, patch\), or a list of tracts, found a tuple"):
+            scan(tables["derived"], POINTS, pair)
+    assert ids(scan(tables["derived"], POINTS, (Patch(tract, patch),))) == ids(
+        scan(tables["derived"], POINTS, Patch(tract, patch))
+    )
+    both = {row for row, (number, _) in enumerate(placed(tables["derived"])) if number in {tract, patch}}
+    assert ids(scan(tables["derived"], POINTS, [tract, patch])) == sorted(both)

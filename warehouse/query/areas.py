@@ -46,7 +46,9 @@ class Patch:
 
 Place = Tract | Patch | Region
 Area = Place | int | Sequence["Area"]
-"""What may be given as a region: a region of the sky, a `Tract` or `Patch`, a tract's number, or a list of those."""
+"""What may be given as a region: a region of the sky, a `Tract` or `Patch`, a tract's number, or a list of those.
+
+A list of numbers is one of tracts. A tuple of numbers is refused: it could be meant for a tract and its patch."""
 
 
 def places(area: Area, opened: Opened) -> tuple[Place, ...]:
@@ -64,6 +66,9 @@ def places(area: Area, opened: Opened) -> tuple[Place, ...]:
 
 
 def _flat(area: object) -> Iterator[object]:
+    if isinstance(area, tuple) and any(isinstance(item, SupportsIndex) for item in area):
+        message = f"expected Patch(tract, patch), or a list of tracts, found a tuple that could be either: {area}"
+        raise QueryError(message, kind="region")
     if isinstance(area, Iterable) and not isinstance(area, str | bytes) and not _is_region(area):
         for item in area:
             yield from _flat(item)

@@ -46,6 +46,7 @@ def scan(
     region
         None for all; a region (degrees; great-circle exact, on the table's own position columns), a `Tract` or
         `Patch`, a tract's number, a coverage map of mocpy, or a list of those: rows that are in any of them, once.
+        ``[4431, 4432]`` are two tracts; a tract's patch is ``Patch(4431, 17)``, and a tuple of numbers is refused.
     columns
         Columns to give, in this order; None for all, as the contract orders them. Of a wide table like Object a small
         region is found in half the time where they are named here rather than selected later.
