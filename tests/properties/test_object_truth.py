@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -86,7 +86,19 @@ def check(world):
     assert found["input_id"].null_count() == 0
 
 
+# Every status, with matches within a patch, across patches and across tracts, and fluxes without a magnitude.
+FULL = [
+    (OBJECT, 1, [(0, 0, True, False), (1, 2, True, False), (4, 1, True, False), (3, 1, True, False)]),
+    (TRUTH, 1, [(0, 0), (1, 1), (3, 1), (5, 0)]),
+    (OBJECT, 3, [(2, 2, True, False), (6, 0, False, False)]),
+    (TRUTH, 2, [(2, 0)]),
+    (MATCHES, 1, [(0, "same", 0, True), (1, "same", 1, None), (3, 4, 1, True), (5, None, 0, True)]),
+    (MATCHES, 2, [(2, "same", 0, True)]),
+]
+
+
 @settings(max_examples=12, deadline=None)
+@example(steps=FULL)
 @given(steps=STEPS)
 def test_object_truth_is_the_direct_join_after_any_history(steps):
     with tempfile.TemporaryDirectory() as folder:
