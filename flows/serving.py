@@ -62,7 +62,7 @@ def api(say: Say) -> Iterator[Ready]:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     configured = PREFECT_API_URL.value()
     if configured:
@@ -73,7 +73,10 @@ def api(say: Say) -> Iterator[Ready]:
         log = stack.enter_context(tempfile.TemporaryFile())
         port = _free_port()
         server = stack.enter_context(_server(port, log))
-        stack.enter_context(temporary_settings({PREFECT_API_URL: f"http://{HOST}:{port}/api"}))
+        # Nobody looks after runs that have gone silent here, and the thread that sends heartbeats ends on a whole second
+        # of a run only.
+        mine = {PREFECT_API_URL: f"http://{HOST}:{port}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        stack.enter_context(temporary_settings(mine))
         stack.callback(_say_the_rest)
         yield lambda: _wait(server, port, log)
 

@@ -117,8 +117,12 @@ def without_server(server: PrefectServer, home: Path) -> dict[str, str]:
 
 def states(home: Path, of: str) -> set[str]:
     """Return the states that a server of the command's own has recorded, of its flow runs or task runs."""
+    return recorded(home, f"select state_name from {of}")  # noqa: S608 - a table's name
+
+
+def recorded(home: Path, query: str) -> set[str]:
     with closing(sqlite3.connect(home / "prefect.db")) as records:
-        return {name for (name,) in records.execute(f"select state_name from {of}")}  # noqa: S608 - a table's name
+        return {name for (name,) in records.execute(query)}
 
 
 def test_a_worker_runs_what_is_deployed_and_fills_the_warehouse(deployed, tree):
@@ -387,6 +391,9 @@ def test_the_demo_shows_every_step_on_a_server_of_its_own(server, tmp_path):
     assert (out / "footprint.png").read_bytes().startswith(b"\x89PNG")
     assert states(out / "prefect", "flow_run") == {"Completed"}
     assert states(out / "prefect", "task_run") == {"Completed"}
+    events = recorded(out / "prefect", "select event from events")
+    assert "prefect.flow-run.Completed" in events
+    assert "prefect.flow-run.heartbeat" not in events  # each would make its run wait for a whole second
     script = [sys.executable, out / "queries.py"]
     queries = subprocess.run(
         script, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
