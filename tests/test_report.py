@@ -90,6 +90,38 @@ def test_the_numbers_under_the_figures_are_those_of_the_rows():
     assert medians == pytest.approx({"g": 100.0, "r": 100.0}, abs=2)
 
 
+def test_the_numbers_of_fluxes_and_colours_are_those_of_the_rows():
+    rng = np.random.default_rng(7)
+    flux = {
+        (kind, band): 10 ** (0.4 * (31.4 - 22 - redder - rng.normal(0, 0.2, 500)))
+        for kind, redder_by in (("true", 0.0), ("measured", 0.1))
+        for band, redder in (("g", 0.9 + redder_by), ("r", 0.2))
+    }
+    flux["measured", "g"][:30] = -5.0
+    flux["measured", "r"][20:60] = np.nan
+    names = {("true", b): f"ts_flux_{b}" for b in BANDS} | {("measured", b): f"obj_{b}_cModelFlux" for b in BANDS}
+    rows = [
+        row("matched", magnitude=22, measured=22) | {names[key]: float(values[n]) for key, values in flux.items()}
+        for n in range(500)
+    ]
+    table = frame([*rows, *ROWS[20:]]).fill_nan(None)
+    drawn = {figure.name: figure for figure in figures(counted(table, LAYOUT), LAYOUT)}
+    positive = {"g": np.arange(30, 500), "r": np.r_[0:20, 60:500]}
+    for (band, number, true, measured), which in zip(drawn["fluxes"].rows, positive.values(), strict=True):
+        assert (band, number) == (band, str(len(which)))
+        for kind, said in (("true", true), ("measured", measured)):
+            # To half a cell's width.
+            assert float(said.replace(",", "")) == pytest.approx(np.median(flux[kind, band][which]), rel=0.06)
+    assert [cells[0] for cells in drawn["fluxes"].rows] == list(positive)
+
+    both = np.arange(60, 500)
+    for cells, kind, which in zip(drawn["colours"].rows, ("true", "measured"), (np.arange(500), both), strict=True):
+        colour = 2.5 * np.log10(flux[kind, "r"][which] / flux[kind, "g"][which])
+        low, middle, high = np.quantile(colour, [0.1587, 0.5, 0.8413])
+        assert cells[:2] == (f"{kind} g - r", str(len(which)))
+        assert [float(text) for text in cells[2:]] == pytest.approx([middle, (high - low) / 2], abs=0.03)
+
+
 def test_half_completeness_lies_between_the_bins_that_tell():
     rows = [
         *(row("matched", magnitude=24.1, measured=24.1) for _ in range(20)),
@@ -110,7 +142,7 @@ def test_bands_have_the_colours_that_rubin_gives_them():
         "z": "#6600cc",
         "y": "#000000",
     }
-    assert SYMBOLS.keys() == COLOURS.keys()
+    assert SYMBOLS == {"u": "o", "g": "^", "r": "v", "i": "s", "z": "*", "y": "p"}
     lines = {
         line.get_label(): (line.get_color(), line.get_marker())
         for figure in figures(counted(frame(ROWS), LAYOUT), LAYOUT)
