@@ -73,8 +73,8 @@ def api(say: Say) -> Iterator[Ready]:
         log = stack.enter_context(tempfile.TemporaryFile())
         port = _free_port()
         server = stack.enter_context(_server(port, log))
-        # Nobody looks after runs that have gone silent here, and the thread that sends heartbeats ends on a whole second
-        # of a run only.
+        # Nobody looks after runs that have gone silent here, and the thread that sends heartbeats ends on a whole
+        # second of a run only.
         mine = {PREFECT_API_URL: f"http://{HOST}:{port}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
         stack.enter_context(temporary_settings(mine))
         stack.callback(_say_the_rest)
