@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
+from deltalake import DeltaTable, QueryBuilder
 
 from support.small_warehouse import SETTINGS, simulated
 from warehouse import Cone, Warehouse
@@ -124,8 +125,32 @@ def by_delta(wh, region):
     return answers
 
 
+def by_datafusion(wh, region):
+    """DataFusion, which finds the files by itself, too."""
+    tables = QueryBuilder().register("objects", DeltaTable(f"{wh.uri}/Object"))
+    where = "" if region is None else within(region)
+
+    def ask(columns):
+        rows = tables.execute(f"SELECT {columns} FROM objects {where}").read_all()  # noqa: S608
+        return [tuple(row.values()) for row in pa.table(rows).to_pylist()]
+
+    answers = {
+        "rows": ask("count(*) AS n")[0][0],
+        "ids": sorted(number for (number,) in ask('"objectId"')),
+        "places": sorted(ask("tract, patch")),
+    }
+    for name in COLUMNS:
+        nulls, above, below = (f"sum(CASE WHEN {term} THEN 1 ELSE 0 END)" for term in terms(name))
+        answers[name] = ask(f"{nulls} AS n, {above} AS a, {below} AS b, sum({name}) AS s")[0]
+    return answers
+
+
+def terms(name):
+    return f"{name} IS NULL", f"{name} > 100", f"{name} <= 100"
+
+
 @pytest.mark.parametrize("region", [None, CONE], ids=["all", "cone"])
-@pytest.mark.parametrize("engine", [by_duckdb, by_pyarrow, by_pandas, by_delta])
+@pytest.mark.parametrize("engine", [by_duckdb, by_pyarrow, by_pandas, by_delta, by_datafusion])
 def test_every_engine_gives_the_same_rows_and_answers(wh, engine, region):
     expected, found = by_polars(wh, region), engine(wh, region)
     assert expected["rows"] > 50
