@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return each job's median seconds as a call and as a flow, and those of a flow in which nothing happens."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=lambda text: text.split(";"), default=["Object", "Source", "ForcedSource"])
     parser.add_argument("--patience", type=float, default=900.0)
     chosen = parser.parse_args(list(arguments))
