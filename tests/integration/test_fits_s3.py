@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,8 @@ from warehouse.readers.fits import FitsReader
 pytestmark = pytest.mark.integration
 
 ROWS = 60_000
+CLIENT = 1 << 20
+"""What the store's client holds by itself, whatever is asked of it: 0.9 MB with bounds from 1 to 6 MiB."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,19 @@ def frame(uri, settings, memory=1 << 30):
 @pytest.mark.parametrize("memory", [2 << 20, 1 << 30])
 def test_an_object_holds_the_same_rows_as_the_file(local, remote, s3, memory):
     assert frame(remote, s3.settings, memory).equals(frame(local, s3.settings))
+
+
+def test_memory_stays_within_the_bound_whatever_the_size_of_the_object(local, remote, s3):
+    bound = 4 << 20
+    assert local.stat().st_size > 3 * bound
+    opened = FitsReader().open(remote, s3.settings)
+    next(opened.batches(["id"], bound))  # what is loaded once is loaded before memory is counted
+    tracemalloc.start()
+    seen = sum(batch.height for batch in opened.batches(opened.schema.names, bound))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seen == ROWS
+    assert peak < bound + CLIENT
 
 
 def test_a_gzip_object_holds_the_same_rows(local, s3):
