@@ -19,6 +19,8 @@ ROWS = 50
 VISIT, DETECTOR = 192350, 175
 ALIASES = {
     "slot_Centroid": "base_SdssCentroid",
+    "slot_Shape": "base_SdssShape",
+    "slot_PsfShape": "base_SdssShape_psf",
     "slot_PsfFlux": "base_PsfFlux",
     "slot_CalibFlux": "slot_ApFlux",
     "slot_ApFlux": "base_CircularApertureFlux_12_0",
@@ -202,6 +204,61 @@ def test_fluxes_are_calibrated_in_njy_with_errors_in_quadrature(src, source, val
             frame[f"{name}Err"].to_numpy(), np.hypot(error * calibration, flux * its_error), rtol=1e-14
         )
     assert np.isnan(frame["psfFlux"][7])
+
+
+RADII = {"ap03": 3, "ap06": 6, "ap09": 9, "ap12": 12, "ap17": 17, "ap25": 25, "ap35": 35, "ap50": 50, "ap70": 70}
+# Source's column -> the catalogue's, as LSST's pipelines named them when they made the one of the other.
+NUMBERS = {
+    "y": "base_SdssCentroid_y",
+    "yErr": "base_SdssCentroid_yErr",
+    "ixx": "base_SdssShape_xx",
+    "iyy": "base_SdssShape_yy",
+    "ixy": "base_SdssShape_xy",
+    "ixxPSF": "base_SdssShape_psf_xx",
+    "iyyPSF": "base_SdssShape_psf_yy",
+    "ixyPSF": "base_SdssShape_psf_xy",
+    "extendedness": "base_ClassificationExtendedness_value",
+    "blendedness_abs": "base_Blendedness_abs",
+    "variance_value": "base_Variance_value",
+    "jacobian_value": "base_Jacobian_value",
+    "localPhotoCalibErr": "base_LocalPhotoCalibErr",
+    "localBackground_instFlux": "base_LocalBackground_instFlux",
+    "localBackground_instFluxErr": "base_LocalBackground_instFluxErr",
+    "localWcs_CDMatrix_1_1": "base_LocalWcs_CDMatrix_1_1",
+    "localWcs_CDMatrix_1_2": "base_LocalWcs_CDMatrix_1_2",
+    "localWcs_CDMatrix_2_1": "base_LocalWcs_CDMatrix_2_1",
+    "localWcs_CDMatrix_2_2": "base_LocalWcs_CDMatrix_2_2",
+}
+CALIBRATED = {
+    "sky": "base_LocalBackground",
+    "gaussianFlux": "base_GaussianFlux",
+    **{f"{name}Flux": f"base_CircularApertureFlux_{radius}_0" for name, radius in RADII.items()},
+}
+BITS = {
+    "blendedness_flag_noShape": "base_Blendedness_flag_noShape",
+    "extendedness_flag": "base_ClassificationExtendedness_flag",
+    "gaussianFlux_flag": "base_GaussianFlux_flag",
+    "jacobian_flag": "base_Jacobian_flag",
+    "localBackground_flag_noPsf": "base_LocalBackground_flag_noPsf",
+    "localWcs_flag": "base_LocalWcs_flag",
+    "variance_flag_emptyFootprint": "base_Variance_flag_emptyFootprint",
+    **{f"{name}Flux_flag": f"base_CircularApertureFlux_{radius}_0_flag" for name, radius in RADII.items()},
+}
+
+
+def test_every_other_column_comes_from_its_own(tmp_path, source, values):
+    rng = np.random.default_rng(5)
+    fluxes = [f"{name}_{part}" for name in CALIBRATED.values() for part in ("instFlux", "instFluxErr")]
+    values |= {name: rng.normal(50, 5, ROWS) for name in (*NUMBERS.values(), *fluxes)}
+    flags = {name: rng.random(ROWS) < 0.5 for name in BITS.values()}
+    frame = as_source(catalogue(tmp_path / "src.fits", values, flags), source)
+    for name, origin in NUMBERS.items():
+        np.testing.assert_array_equal(frame[name].to_numpy(), values[origin], err_msg=name)
+    for name, origin in BITS.items():
+        np.testing.assert_array_equal(frame[name].to_numpy(), flags[origin], err_msg=name)
+    for name, origin in CALIBRATED.items():
+        expected = values[f"{origin}_instFlux"] * values["base_LocalPhotoCalib"]
+        np.testing.assert_allclose(frame[name].to_numpy(), expected, rtol=1e-14, err_msg=name)
 
 
 def test_what_cannot_be_derived_is_absent(src, source):
