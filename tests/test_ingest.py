@@ -1,6 +1,7 @@
 """What is delivered lands once; what is delivered again replaces its own rows and nothing else."""
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from support import content, skies
 from warehouse import Warehouse
-from warehouse.errors import ContractError, NotFoundError
+from warehouse.errors import ContractError, NotFoundError, StorageError
 from warehouse.ingest import commit, run, stage
+from warehouse.lake.events import Event, StoppedError, ignore
 from warehouse.simulate.damage import KINDS
 
 VISITS = "sourceTable_visit"
@@ -477,3 +479,25 @@ def test_reports_add_up(world):
     assert report.rows_read == report.rows_committed + report.rows_quarantined
     assert report.inputs == 8
     assert replace(report, entries=()).rows_read == 0
+
+
+def test_the_first_failure_ends_the_units_that_were_begun_before_it(settings, monkeypatch):
+    ended = []
+
+    def work(_job, unit, _settings, watch):
+        if unit == "fails":
+            raise StorageError("the store is gone")
+        deadline = time.monotonic() + 60
+        try:
+            while time.monotonic() < deadline:
+                watch(Event("staging", "Source"))
+        except StoppedError:
+            ended.append(unit)
+            raise
+        return unit
+
+    monkeypatch.setattr(run.staging, "stage", work)
+    two = settings.model_copy(update={"workers": 2})
+    with pytest.raises(StorageError, match="the store is gone"):
+        run.Threads().stage(None, ["goes on", "fails"], two, ignore)
+    assert ended == ["goes on"]

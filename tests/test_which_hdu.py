@@ -101,20 +101,13 @@ def test_a_retry_reads_the_hdu_that_was_named(wh, file):
     assert (told.retry("Source").rows_committed, held(wh)) == (ROWS["SECOND"], {"SECOND"})
 
 
-def test_work_staged_of_one_hdu_is_not_taken_for_anothers(wh, file):
+@pytest.mark.parametrize(("before", "resumed"), [("FIRST", False), ("SECOND", True)])
+def test_only_work_staged_of_the_same_hdu_is_taken_over(wh, file, before, resumed):
     with skies.crashing("staged") as watch:
-        wh.ingest("Source", str(file), hdu="FIRST", on_event=watch)
+        wh.ingest("Source", str(file), hdu=before, on_event=watch)
     seen = []
     wh.ingest("Source", str(file), hdu="SECOND", on_event=lambda event: seen.append(event.step))
-    assert ("resumed" in seen, held(wh)) == (False, {"SECOND"})
-
-
-def test_work_staged_of_an_hdu_is_found_again(wh, file):
-    with skies.crashing("staged") as watch:
-        wh.ingest("Source", str(file), hdu="SECOND", on_event=watch)
-    seen = []
-    wh.ingest("Source", str(file), hdu="SECOND", on_event=lambda event: seen.append(event.step))
-    assert ("resumed" in seen, held(wh)) == (True, {"SECOND"})
+    assert ("resumed" in seen, held(wh)) == (resumed, {"SECOND"})
 
 
 def test_an_hdu_is_asked_of_fits_files_alone(wh, file, tmp_path):

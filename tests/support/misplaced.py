@@ -9,7 +9,7 @@ import polars as pl
 
 from support import content
 from warehouse import Warehouse
-from warehouse.lake import delta, layout, staged
+from warehouse.lake import delta, staged
 
 
 def move(wh: Warehouse, table: str, path: str, place: tuple[int, int]) -> str:
@@ -17,14 +17,7 @@ def move(wh: Warehouse, table: str, path: str, place: tuple[int, int]) -> str:
     contract = wh.root.contract(table)
     base = delta.snapshot(wh.root.table_uri(table), wh.settings)
     rows = pl.read_parquet(Path(wh.uri, table, path), hive_partitioning=False)
-    file = staged.write(
-        rows.select(contract.file_schema.names),
-        base.uri,
-        wh.settings,
-        schema=contract.file_schema,
-        statistics=contract.statistics,
-        partition=layout.partition_values(place),
-    )
+    file = staged.write_rows(rows, contract, base.uri, wh.settings, place)
     delta.commit(base, uuid.uuid4().hex, wh.settings, add=[file], remove=[path])
     return file.path
 

@@ -68,14 +68,7 @@ class SmallTruth:
         )
         base = delta.snapshot(self.root.table_uri(table), self.settings)
         files = [
-            staged.write(
-                part.select(contract.file_schema.names),
-                base.uri,
-                self.settings,
-                schema=contract.file_schema,
-                statistics=contract.statistics,
-                partition=layout.partition_values(partition),
-            )
+            staged.write_rows(part, contract, base.uri, self.settings, partition)
             for partition, part in layout.by_partition(layout.clustered(frame, contract), contract)
         ]
         old = base.files.filter(pl.col(TRACT) == tract)["path"].to_list()
