@@ -4,8 +4,8 @@
 
 Scale 1 is 2 million rows of Object over a dozen tracts and more than 20 million of ForcedSource. Medians of 20 random
 places, or of as many as are answered in `--seconds`, warm. All must give the same rows. The S3 server is a read-only
-one of our own over the very same files (`query_s3.py` says why), which counts what it sends. LSDB and ACID read
-catalogues that hold no other columns than those asked for (see `query_sky.py`). Rows by tract are asked for in each
+one of our own over the very same files (`query_s3.py` says why), which counts what it sends. LSDB is asked twice: of a
+catalogue with all columns of Object, as everybody else, and of one with those alone that are asked for. Rows by tract are asked for in each
 one's documented way: of tractlake by `sky_info`, which answers from the log, as a plain group-by does not. The count of
 LSDB is a number that its open catalogue holds; tractlake looks for a newer version first.
 """
@@ -28,13 +28,12 @@ import measure
 import numpy as np
 from measure import Said
 from query_contenders import CONTENDERS
-from query_sky import DEC, RA, RADIUS, make_many
+from query_sky import CATALOGUES, DEC, RA, RADIUS, make_many
 
 OURS = "tractlake"
 OBJECTS = 1_700_000  # that the coadds show; Object repeats those of borders and overlaps
 CENTRES, CURVES, SETS = 20, 100, 10
 CONES = {"cone 10 arcsec": 10 / 3600, "cone 0.05 deg": 0.05, "cone 0.5 deg": 0.5}
-THRESHOLDS = {"object": ("Object", 50_000), "forced": ("ForcedSource", 1_000_000)}
 KEPT = measure.WORK / "query-{scale:g}"
 
 
@@ -44,7 +43,7 @@ def call(script: str, *arguments: str, patience: float = 600.0) -> Said:
 
 
 def sky(scale: float) -> tuple[Path, Said]:
-    """Return a folder with the warehouse and the catalogues, made if no earlier run has left it, and what is in it."""
+    """Return a folder with the warehouse and the catalogues, made if no earlier run has left it, and what it holds."""
     folder = Path(str(KEPT).format(scale=scale))
     mark = folder / "made.json"
     if mark.exists():
@@ -52,18 +51,19 @@ def sky(scale: float) -> tuple[Path, Said]:
     measure.say(f"making {folder.name}: sky and warehouse")
     measure.remove(folder)
     given = {"out": str(folder), "objects": max(1000, round(OBJECTS * scale))}
-    said = call("query_sky.py", json.dumps(given), patience=3600)
+    said = call("query_sky.py", "make", json.dumps(given), patience=3600)
     said.pop("megabytes")
     measure.say(f"  {said}")
     (folder / "hats").mkdir()
-    for name, (table, threshold) in THRESHOLDS.items():
-        measure.say(f"making {folder.name}: HATS catalogue of {table}")
-        out = folder / "hats" / name
-        given = {"tree": str(folder / "narrow" / table), "out": str(out), "threshold": threshold}
+    for name, (table, _, threshold) in CATALOGUES.items():
+        measure.say(f"making {folder.name}: HATS catalogue {name}")
+        tree, out = str(folder / "inputs"), str(folder / "hats" / name)
+        call("query_sky.py", "export", json.dumps({"out": str(folder), "catalogue": name, "tree": tree}), patience=3600)
+        given = {"tree": tree, "out": out, "threshold": threshold}
         imported = call("contenders.py", "hats", json.dumps(given), patience=3600)
         assert imported["rows"] == said["rows"][table], f"{imported['rows']} rows of {table} in {out}"
         measure.say(f"  {imported}")
-    measure.remove(folder / "narrow")
+        measure.remove(folder / "inputs")
     make_many(str(folder / "lake" / "many"))
     mark.write_text(json.dumps(said), "utf-8")
     return folder, said
@@ -133,7 +133,7 @@ def rows(where: str, queries: Sequence[str], said: Mapping[str, Said]) -> list[S
     answered = {name: contender for name, contender in said.items() if "error" not in contender}
     table = []
     for query in queries:
-        of = {name: contender[query] for name, contender in answered.items()}
+        of = {name: contender[query] for name, contender in answered.items() if query in contender}
         most = max((s["rows"] for s in of.values()), key=len)
         for name, s in of.items():
             assert s["rows"] == most[: len(s["rows"])], f"{where}, {query}: {name} gives {s['rows']}, not {most}"

@@ -109,6 +109,20 @@ def test_commits_skip_log_files_that_have_been_cleaned_away(table):
     assert [c.version for c in delta.commits(table, SETTINGS)] == [0, 2, 3]
 
 
+@pytest.mark.parametrize("cleaned", [[], [0], [0, 1, 2]])
+def test_a_kept_table_moves_on_also_where_old_log_files_have_been_cleaned_away(table, cleaned):
+    kept = delta.snapshot(table, SETTINGS)
+    assert delta.advanced(kept, SETTINGS) is kept
+    for i in range(3):
+        commit(delta.snapshot(table, SETTINGS), add=[put(table, [i])])
+    delta.checkpoint(delta.snapshot(table, SETTINGS))
+    for version in cleaned:
+        (Path(table) / "_delta_log" / f"{version:020d}.json").unlink()
+    moved = delta.advanced(kept, SETTINGS)
+    assert (moved.version, moved.files["num_records"].sum()) == (3, 3)
+    assert delta.advanced(moved, SETTINGS) is moved
+
+
 def test_files_show_partitions_and_the_statistics_that_were_asked_for(table):
     commit(delta.snapshot(table, SETTINGS), add=[put(table, [5, 3], tract=7, patch=8, x=[0.5, None])])
     (row,) = delta.snapshot(table, SETTINGS).files.to_dicts()

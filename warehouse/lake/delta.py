@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -200,11 +201,29 @@ def advanced(kept: Snapshot, settings: Settings) -> Snapshot:
     The table object moves on with the log, so what is wanted of `kept` must have been asked of it before.
     """
     try:
+        if _is_newest(kept):
+            return kept
         kept.table.update_incremental()
     except Exception:  # noqa: BLE001 - whatever it was, opening the table anew mends it or says it in our words
         return snapshot(kept.uri, settings)
     version = kept.table.version()
     return kept if version == kept.version else Snapshot(kept.uri, version, kept.table)
+
+
+def _is_newest(kept: Snapshot) -> bool:
+    """Return whether the log has no later version, where two looks at a local disk tell; a listing takes far longer.
+
+    Old log files are cleaned away, but the later one never without the earlier: where the version's own file is, the
+    next version's would be, too.
+    """
+    if storage.scheme(kept.uri) != "file":
+        return False
+    own, later = (Path(kept.uri, _log_file(version)) for version in (kept.version, kept.version + 1))
+    return own.exists() and not later.exists()
+
+
+def _log_file(version: int) -> str:
+    return f"_delta_log/{version:020d}.json"
 
 
 def _as_of(table: DeltaTable, uri: str, version: int | datetime) -> DeltaTable:
@@ -300,7 +319,7 @@ def commits(uri: str, settings: Settings, *, since: int = -1, until: int | None 
     last = snapshot(uri, settings).version if until is None else until
     for version in range(since + 1, last + 1):
         try:
-            text = storage.read_bytes(storage.join(uri, "_delta_log", f"{version:020d}.json"), settings)
+            text = storage.read_bytes(storage.join(uri, _log_file(version)), settings)
         except InputError as error:
             if error.kind != "vanished":
                 raise
