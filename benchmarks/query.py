@@ -143,8 +143,7 @@ def rows(where: str, queries: Sequence[str], said: Mapping[str, Said]) -> list[S
         peers = [time for name, time in row["ms"].items() if name != OURS and time]
         if ours and peers:
             row["next_x_tractlake"] = measure.rounded(min(peers) / ours)
-        if any("bytes" in s for s in of.values()):
-            row["MB"] = {name: measure.rounded(of[name]["bytes"] / measure.MB) if name in of else None for name in said}
+        row["MB"] = {name: measure.rounded(of[name]["bytes"] / measure.MB) if name in of else None for name in said}
         table.append(row)
     return table
 
