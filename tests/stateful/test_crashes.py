@@ -1,6 +1,5 @@
 """A process that dies at any step leaves nothing that the next run does not put right."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,25 +87,6 @@ def _after(before, folder, tree):
     return wh
 
 
-def named_in_the_log(table):
-    """Return the record files that a table's log names."""
-    named = set()
-    for file in (table / "_delta_log").glob("*.json"):
-        for line in file.read_text().splitlines():
-            ours = json.loads(line).get("commitInfo", {}).get("tractlake", {})
-            named |= {ours["record"]} if "record" in ours else set()
-            named |= set(ours.get("quarantine", ()))
-    return named
-
-
-def nothing_is_left_behind(wh, table):
-    """Return whether a clean-up leaves live files, the log and the records that it names, and no other file."""
-    wh.maintain(hours=0)
-    folder = Path(wh.uri) / table
-    there = {path for path in content.files_below(folder) if not path.startswith("_delta_log/")}
-    return there == set(content.live_files(wh, table)) | named_in_the_log(folder)
-
-
 def test_the_stories_have_something_to_lose(stories):
     for table in TABLES:
         append, replace = stories["append"].clean, stories["replace"].clean
@@ -144,7 +124,7 @@ def test_a_run_after_a_crash_gives_what_a_run_without_one_gives(stories, tmp_pat
         assert steps.count("resumed") >= 1
         assert "gathered" not in steps or step in {"scattered", "gathered"}
     assert all(finding.holds for finding in wh.audit(table))
-    assert nothing_is_left_behind(wh, table)
+    assert content.nothing_is_left_behind(wh, table)
     assert content.fingerprint(wh, table) == content.fingerprint(story.clean, table)
 
 
@@ -154,7 +134,7 @@ def test_a_dead_run_leaves_nothing_once_its_remains_are_cleared_away(stories, tm
     wh = story.begin(tmp_path / "warehouse")
     before = content.fingerprint(wh, "ForcedSource")
     assert killed(Task(wh.uri, "ForcedSource", str(story.tree), SETTINGS, die_at="before ForcedSource"))
-    assert nothing_is_left_behind(wh, "ForcedSource")
+    assert content.nothing_is_left_behind(wh, "ForcedSource")
     assert content.fingerprint(wh, "ForcedSource") == before
     wh.ingest("ForcedSource", str(story.tree))
     assert content.fingerprint(wh, "ForcedSource") == content.fingerprint(story.clean, "ForcedSource")

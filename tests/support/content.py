@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -91,3 +92,22 @@ def files_below(folder: Path) -> dict[str, tuple[int, int]]:
             status = path.stat()
             found[str(path.relative_to(folder))] = (status.st_size, status.st_mtime_ns)
     return found
+
+
+def _named_in_the_log(table: Path) -> set[str]:
+    """Return the record files that a table's log names."""
+    named: set[str] = set()
+    for file in (table / "_delta_log").glob("*.json"):
+        for line in file.read_text().splitlines():
+            ours = json.loads(line).get("commitInfo", {}).get("tractlake", {})
+            named |= {ours["record"]} if "record" in ours else set()
+            named |= set(ours.get("quarantine", ()))
+    return named
+
+
+def nothing_is_left_behind(wh: Warehouse, table: str) -> bool:
+    """Return whether a clean-up leaves live files, the log and the records that it names, and no other file."""
+    wh.maintain(hours=0)
+    folder = Path(wh.uri) / table
+    there = {path for path in files_below(folder) if not path.startswith("_delta_log/")}
+    return there == set(live_files(wh, table)) | _named_in_the_log(folder)

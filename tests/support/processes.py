@@ -1,4 +1,4 @@
-"""Ingests in processes of their own: killed at a named step, or held there until another process has come as far."""
+"""Runs in processes of their own: killed at a named step, or held there until another process has come as far."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from warehouse import Warehouse
 from warehouse.config import Settings
 from warehouse.ingest import stage
 from warehouse.lake import delta
-from warehouse.lake.events import Event
+from warehouse.lake.events import Event, ignore
 
 WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Task:
-    """An ingest, and what happens to it on its way.
+    """What fills a table - an ingest of `tree`, or where there is none a match or a join - and what happens to it.
 
     Attributes
     ----------
@@ -42,12 +42,12 @@ class Task:
 
 
 def killed(task: Task) -> bool:
-    """Run the ingest in a process of its own, and return whether SIGKILL ended it."""
+    """Do the task in a process of its own, and return whether SIGKILL ended it."""
     return _run([task])[0] == -signal.SIGKILL
 
 
 def race(tasks: Sequence[Task]) -> None:
-    """Run the ingests side by side, in a process each, and make sure that all of them end well."""
+    """Do the tasks side by side, in a process each, and make sure that all of them end well."""
     codes = _run(tasks)
     if any(codes):
         raise AssertionError(f"processes ended with {codes}")
@@ -56,7 +56,7 @@ def race(tasks: Sequence[Task]) -> None:
 def _run(tasks: Sequence[Task]) -> list[int | None]:
     context = multiprocessing.get_context("spawn")  # s3fs and Polars do not survive a fork
     barrier = context.Barrier(len(tasks))
-    processes = [context.Process(target=_ingest, args=(task, barrier)) for task in tasks]
+    processes = [context.Process(target=_do, args=(task, barrier)) for task in tasks]
     for process in processes:
         process.start()
     for process in processes:
@@ -64,13 +64,20 @@ def _run(tasks: Sequence[Task]) -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
-def _ingest(task: Task, barrier: Any) -> None:
+def _do(task: Task, barrier: Any) -> None:
     stage.LEAST = task.least
     word, _, rest = task.die_at.partition(" ")
     if word in {"before", "after"}:
         _die_around_commit(word, rest)
     watch = _watch(word, int(rest or 1) if word not in {"before", "after"} else 0, task.meet_at, barrier)
-    Warehouse.open(task.uri, settings=task.settings).ingest(task.table, task.tree, on_event=watch)
+    fill(Warehouse.open(task.uri, settings=task.settings), task.table, task.tree, watch)
+
+
+def fill(wh: Warehouse, table: str, tree: str, watch: Callable[[Event], None] = ignore) -> Any:
+    """Fill a table from a tree, or where there is none from the tables that it is made of; return the report."""
+    if tree:
+        return wh.ingest(table, tree, on_event=watch)
+    return {"MatchesTruth": wh.match, "ObjectTruth": wh.materialise}[table](on_event=watch)
 
 
 def _watch(word: str, turn: int, meet_at: str, barrier: Any) -> Callable[[Event], None]:
