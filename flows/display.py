@@ -6,7 +6,7 @@ import json as jsonlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ def grid(
     wrap: Sequence[str] = (),
     cut: Sequence[str] = (),
     styles: Cells = (),
-    cell: Callable[[Any], str] | None = None,
+    texts: Sequence[Sequence[str]] | None = None,
 ) -> None:
     """Print rows under headings, numbers to the right.
 
@@ -88,8 +88,8 @@ def grid(
         Columns to fold, and columns to cut short, where the terminal is too narrow.
     styles
         A style or None for each row.
-    cell
-        Makes a text of a value; `text` where not given.
+    texts
+        The rows as they are shown; where not given, each value's `text`.
     """
     shown = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for number, heading in enumerate(headings):
@@ -103,7 +103,7 @@ def grid(
             ratio=1 if heading in cut else None,
         )
     for number, row in enumerate(rows):
-        shown.add_row(*map(cell or text, row), style=styles[number] if styles else None)
+        shown.add_row(*(map(text, row) if texts is None else texts[number]), style=styles[number] if styles else None)
     if Measurement.get(console, console.options, shown).maximum >= console.width:
         shown.padding = (0, 1, 0, 0)
         shown.expand = bool(cut)  # to the terminal's edge: columns with a ratio have what the others leave
@@ -140,25 +140,54 @@ def frame(found: Any, *, json: bool = False, wrap: Sequence[str] = ()) -> None: 
         grid(found.columns, found.rows(), wrap=wrap)
 
 
-def rows(found: Any, *, json: bool = False, most: int | None = None) -> None:  # noqa: ANN401 - a Polars frame
-    """Print the first `most` rows of a data frame, and of its columns as many as the terminal has room for."""
+def rows(
+    found: Any,  # noqa: ANN401 - a Polars frame
+    *,
+    json: bool = False,
+    most: int | None = None,
+    whole: str = "--json",
+    choosing: str = "",
+) -> None:
+    """Print the first `most` rows of a data frame, and of its columns as many as the terminal has room for.
+
+    Parameters
+    ----------
+    whole, choosing
+        The command's options that give all rows and columns, and the one that chooses columns, if it has one.
+    """
     if json:
         as_json(found.to_dicts())
         return
+    if not found.height:
+        say("no rows")
+        return
     shown = found.head(found.height if most is None else most).rows()
-    columns = list(zip(*shown, strict=True)) if shown else [()] * found.width
+    texts = [_aligned(cells) for cells in zip(*shown, strict=True)]
     fitting, width = 0, 0
-    for name, cells in zip(found.columns, columns, strict=True):
-        width += max(map(len, (name, *map(_plain, cells)))) + 2
+    for name, cells in zip(found.columns, texts, strict=True):
+        width += max(map(len, (name, *cells))) + 2
         if fitting and width > console.width:
             break
         fitting += 1
-    grid(found.columns[:fitting], [row[:fitting] for row in shown], cell=_plain)
+    lines = list(zip(*texts[:fitting], strict=True))
+    grid(found.columns[:fitting], [row[:fitting] for row in shown], texts=lines)
     if fitting < found.width:
-        hidden = found.width - fitting
-        say(f"... and {counted(hidden, 'more column')}; --columns chooses, --out or --json gives all", style="dim")
+        chooses = f"{choosing} chooses, " if choosing else ""
+        say(f"... and {counted(found.width - fitting, 'more column')}; {chooses}{whole} gives all", style="dim")
     if most is not None and found.height > most:
-        say("... and more rows; --rows shows more, --out or --json gives all", style="dim")
+        say(f"... and more rows; --rows shows more, {whole} gives all", style="dim")
+
+
+def _aligned(cells: Cells) -> list[str]:
+    """Return the values of one column as texts, floats with one number of decimals, so that their points line up."""
+    texts = [_plain(value) for value in cells]
+    if any("e" in told for told, value in zip(texts, cells, strict=True) if isinstance(value, float)):
+        return texts
+    decimals = max(
+        (len(told.partition(".")[2]) for told, value in zip(texts, cells, strict=True) if isinstance(value, float)),
+        default=0,
+    )
+    return [f"{v:.{decimals}f}" if isinstance(v, float) else told for told, v in zip(texts, cells, strict=True)]
 
 
 def tables(found: Any) -> None:  # noqa: ANN401 - a Polars frame
@@ -224,7 +253,7 @@ def plans(found: Sequence[Plan], unrecognised: Sequence[tuple[str, str]], *, jso
             )
             for p in found
         ],
-        cut=("fed by",),
+        wrap=("fed by",),
     )
     for p in found:
         _aside(p.table, [(a.uri, a.why) for a in p.left_aside])
@@ -241,18 +270,25 @@ def _aside(what: str, files: Sequence[tuple[str, str]]) -> None:
 
 def history(found: Any, most: int) -> None:  # noqa: ANN401 - a Polars frame
     """Print the newest rows of the ledger."""
-    listed = [
-        (
-            row["unit"],
-            row["version"],
-            row["status"],
-            row["rows_committed"],
-            row["rows_quarantined"],
-            row["committed_at"].strftime("%Y-%m-%d %H:%M"),
-        )
-        for row in found.sort("committed_at", maintain_order=True).tail(most).iter_rows(named=True)
-    ]
-    grid(("input", "version", "status", "rows", "quarantined", "committed (UTC)"), listed, wrap=("input",))
+    listed = found.sort("committed_at", maintain_order=True).tail(most)
+    grid(
+        ("input", "version", "status", "rows", "quarantined", "committed (UTC)"),
+        [
+            (
+                row["unit"],
+                row["version"],
+                row["status"],
+                row["rows_committed"],
+                row["rows_quarantined"],
+                row["committed_at"].strftime("%Y-%m-%d %H:%M"),
+            )
+            for row in listed.iter_rows(named=True)
+        ],
+        wrap=("input",),
+    )
+    for row in listed.iter_rows(named=True):
+        if row["error"]:
+            say(f"{row['unit']}: {row['status']}: {row['error']}", style="red")
     if found.height > most:
         say(f"... the last {most:,} of {found.height:,}; --rows shows more, --json all", style="dim")
 
@@ -286,7 +322,7 @@ def findings(found: Sequence[Finding], *, json: bool = False, every: bool = True
         grid(
             ("table", "check", "looked at", "wrong", "example"),
             [(f.table, f.check, f.looked_at, f.wrong, "" if f.holds else f.example) for f in shown],
-            wrap=("table", "check", "example"),
+            wrap=("check", "example"),
             styles=[None if f.holds else "red" for f in shown],
         )
     wrong = sum(not f.holds for f in found)

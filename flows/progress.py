@@ -88,7 +88,8 @@ class Lines:
             now = time.monotonic()
             self._sums[event.table] = _Sum(now, all_inputs=event.inputs, all_bytes=event.bytes)
             size = f", {event.bytes / 1e6:,.1f} MB" if event.bytes else ""
-            return f"{counted(event.inputs, 'input')} to read{size} ({event.detail})" if event.inputs else None
+            detail = f" ({event.detail})" if event.detail else ""
+            return f"{counted(event.inputs, 'input')} to read{size}{detail}" if event.inputs else None
         done = self._sums.get(event.table)
         if event.step in _ADVANCES and done is not None:
             done.add(event)

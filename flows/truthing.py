@@ -27,6 +27,8 @@ from warehouse.truth.report import TruthReport
 from warehouse.truth.units import MATCHES, Runner
 from warehouse.wording import counted
 
+# Why a tract is made that has never been: no news to anybody, unlike the others.
+_NEVER = {OBJECT_TRUTH: materialising.NEVER, MATCHES: matching.NEVER}
 # Reasons are as many as tracts: a few tell what is going on.
 _SHOWN = 20
 
@@ -142,9 +144,11 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     if summary["nothing_new"]:
         return [f"{table}: nothing to do, version {version} is up to date"]
     counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in summary["counts"].items() if n)
-    made = f"{counted(summary['rows'], 'row')} in {counted(len(summary['tracts']), 'tract')} made again"
+    first = all(list(why) == [_NEVER[table]] for why in summary["tracts"].values())
+    where = f"{counted(summary['rows'], 'row')} in {counted(len(summary['tracts']), 'tract')}"
+    made = f"{where} made" if first else f"{where} made again"
     said = [f"{table}: {made}, version {version}, {summary['seconds']:.1f} s", *([f"  {counts}"] if counts else [])]
-    said += reasons(summary["tracts"])
+    said += [] if first else reasons(summary["tracts"])
     return [*said, *(f"  tract {tract} is left as it was: {error}" for tract, error in summary["failed"].items())]
 
 

@@ -127,14 +127,41 @@ def test_inputs_that_stand_refused_are_not_forgotten_by_the_next_run(capsys):
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_plan_fits_the_terminal_and_its_tables_are_whole(capsys):
+def test_a_plan_fits_the_terminal_and_tells_table_and_dataset_type_whole(capsys):
     plan = Plan("ForcedSourceOnDiaObject", "digest", "forcedSourceOnDiaObjectTable_tract", counts={"new": 26_000})
     display.plans([plan], (), json=False)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
     assert max(map(len, lines)) <= 80
-    assert "ForcedSourceOnDiaObject" in lines[1]
-    assert "26,000" in lines[1]
+    assert lines[1].split()[0] == "ForcedSourceOnDiaObject"
+    assert lines[1].split()[2] == "26,000"
+    # The dataset type is folded, to lines of its own column.
+    left = lines[0].index("fed by")
+    assert "".join(line[left:].split()[0] for line in lines[1:-1]) == "forcedSourceOnDiaObjectTable_tract"
+
+
+def test_floats_of_a_column_have_one_number_of_decimals(capsys):
+    display.rows(pl.DataFrame({"mjd": [59945.107, 59960.11, None], "n": [1, 22, 3], "tiny": [1e-9, 0.5, 2.0]}))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "      mjd   n   tiny",
+        "59945.107   1  1e-09",
+        "59960.110  22    0.5",
+        "            3      2",
+    ]
+
+
+def test_an_answer_without_rows_says_so(capsys):
+    display.rows(pl.DataFrame({"a": []}))
+    assert capsys.readouterr().out == "no rows\n"
+
+
+@pytest.mark.usefixtures("narrow")
+def test_only_options_that_the_command_has_are_named(capsys):
+    wide = pl.DataFrame({f"column_{n}": ["x" * 30] for n in range(5)})
+    display.rows(wide)
+    assert "... and 3 more columns; --json gives all" in capsys.readouterr().out
+    display.rows(wide, whole="--out or --json", choosing="--columns")
+    assert "... and 3 more columns; --columns chooses, --out or --json gives all" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("narrow")

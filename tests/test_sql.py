@@ -101,7 +101,15 @@ def test_only_the_tables_that_are_named_are_opened(tmp_path):
         ("CREATE TABLE x AS SELECT * FROM Object", QueryError, "expected a query"),
         ("", QueryError, "expected a query"),
         ("-- SELECT", QueryError, "expected a query"),
-        ("SELECT no_such_function(objectId) FROM Object", QueryError, "no_such_function"),
+        ("SELECT no_such_function(objectId) FROM Object", QueryError, "no_such_function'$"),
+        ("SELECT CONTAINS(coord_ra, coord_dec) FROM Object", QueryError, "geometry is asked of scan"),
+        ("SELECT o.objectid FROM Object o", NotFoundError, "no column 'objectid'; did you mean objectId"),
+        (
+            "SELECT o.objectId FROM Object o JOIN MatchesTruth m ON m.match_objectid = o.objectId",
+            NotFoundError,
+            "did you mean match_objectId",
+        ),
+        ("SELECT x FROM (SELECT objectId FROM Object) t", NotFoundError, "no column 'x'; there are objectId$"),
         ("SELECT objectId FROM Object; DROP TABLE Object", QueryError, "not understood"),
     ],
 )

@@ -78,12 +78,22 @@ def test_the_status_tells_versions_and_reasons():
 
 
 def test_a_run_says_what_it_did_where_and_why_and_what_it_left():
-    report = MatchReport(3, MatchSettings(), {1: ["never matched"]}, {"rows": 1200, "matched": 7}, {2: "key"}, 1.25)
+    counts, failed = {"rows": 1200, "matched": 7}, {2: "key"}
+    report = MatchReport(3, MatchSettings(), {1: ["Object: 1 file new"], 4: ["never matched"]}, counts, failed, 1.25)
     assert truthing.lines(truthing.match_summary(report)) == [
-        "MatchesTruth: 1,200 rows in 1 tract made again, version 3, 1.2 s",
+        "MatchesTruth: 1,200 rows in 2 tracts made again, version 3, 1.2 s",
         "  7 matched",
-        "  tract 1: never matched",
+        "  tract 1: Object: 1 file new",
+        "  tract 4: never matched",
         "  tract 2 is left as it was: key",
+    ]
+
+
+def test_what_is_made_for_the_first_time_is_not_said_to_be_made_again():
+    report = MatchReport(3, MatchSettings(), {1: ["never matched"]}, {"rows": 1200, "matched": 7}, {}, 1.25)
+    assert truthing.lines(truthing.match_summary(report)) == [
+        "MatchesTruth: 1,200 rows in 1 tract made, version 3, 1.2 s",
+        "  7 matched",
     ]
 
 

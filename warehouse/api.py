@@ -81,7 +81,8 @@ class Warehouse(ImageVerbs, TruthVerbs):
         return cls(root.create(uri, release, settings, sky=skymap), settings)
 
     def __repr__(self) -> str:
-        return f"Warehouse({self.root.uri!r}, release={self.root.release!r})"
+        pinned = "" if self._tables.pin is None else f", pinned={self._tables.pin.name!r}"
+        return f"Warehouse({self.root.uri!r}, release={self.root.release!r}{pinned})"
 
     @property
     def uri(self) -> str:

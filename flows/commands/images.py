@@ -76,7 +76,7 @@ def list_images(
 ) -> None:
     """List the images that share sky with a place, by time and band.
 
-    For example: tractlake images list --cone 62 -37 0.05 --band i
+    For example: tractlake images list --cone 62 -37 0.2 --band i
     """
     import warehouse as library
     from warehouse import query
@@ -88,11 +88,10 @@ def list_images(
     where: Any = library.Cone(*cone) if cone is not None else None
     if tract is not None:
         where = query.Tract(tract) if patch is None else query.Patch(tract, patch)
+    from warehouse.query.frames import collected
+
     found = opened(warehouse).images(where, band=band, time=time, dataset_type=dataset_type).sort("dataset")
-    if json:
-        display.rows(found.collect(), json=True)
-    else:
-        display.rows(found.select(_SHOWN).head(rows + 1).collect(), most=rows)
+    display.rows(collected(found if json else found.select(_SHOWN).head(rows + 1), warehouse), json=json, most=rows)
 
 
 @app.command()
@@ -130,7 +129,7 @@ def cutout(
 ) -> None:
     """Cut a square out of the image that shows a position; only its tiles are read.
 
-    For example: tractlake images cutout --at 62.1 -37.05 --size 20 --band i --out galaxy.fits
+    For example: tractlake images cutout --at 61.58 -37.1 --size 20 --band i --out galaxy.fits
     """
     from warehouse.images.show import draw
 
@@ -154,4 +153,4 @@ def _written(path: Path, image: Any, *, json: bool) -> None:  # noqa: ANN401 - a
     if json:
         display.as_json({"out": str(path), "width": width, "height": height})
     else:
-        display.say(f"{path}: {width} x {height} pixels")
+        display.say(f"{path}: an image of {width} x {height} pixels")

@@ -79,7 +79,7 @@ def maintain(
 
 
 def pin(name: Name, warehouse: WarehouseUri, json: Json = False) -> None:
-    """Pin the present version of every table under a name; upkeep keeps what a pin reads."""
+    """Pin the present version of every table under a name; `tractlake maintain` keeps what a pin reads."""
     made = opened(warehouse).pin(name)
     if json:
         display.as_json(asdict(made))
@@ -97,7 +97,7 @@ def pins(warehouse: WarehouseUri, json: Json = False) -> None:
 
 
 def unpin(name: Name, warehouse: WarehouseUri, json: Json = False) -> None:
-    """Remove a pin; the versions that it kept may go with the next upkeep."""
+    """Remove a pin; the versions that it kept may go with the next `tractlake maintain`."""
     opened(warehouse).unpin(name)
     if json:
         display.as_json({"unpinned": name})

@@ -39,9 +39,7 @@ Polygon = Annotated[
 Tract = Annotated[int | None, typer.Option(help="Rows of this tract.")]
 Patch = Annotated[int | None, typer.Option(help="Rows of this patch of --tract.")]
 DatasetType = Annotated[str, typer.Argument(help="Butler dataset type, such as objectTable.")]
-DataId = Annotated[
-    list[str] | None, typer.Argument(help="Data id, such as: tract=4431 patch=17.", metavar="[KEY=VALUE]...")
-]
+DataId = Annotated[list[str] | None, typer.Argument(help="Data id, such as: tract=4431 patch=17.", metavar="KEY=VALUE")]
 
 
 def tables(warehouse: WarehouseUri, json: Json = False) -> None:
@@ -99,11 +97,11 @@ def get(
     """
     wh = opened(warehouse)
     _refuse_images(wh, dataset_type, values or ())
-    found = wh.get(
-        dataset_type, columns=names(columns), format="lazy", version=version(wh, at), **data_id(values or ())
-    )
+    asked: dict[str, Any] = {"columns": names(columns), "version": version(wh, at), **data_id(values or ())}
+    found = wh.get(dataset_type, format="lazy", **asked)
     contract, _ = wh.root.contracts.dataset_types[dataset_type]
-    _give(wh, found, out, rows, json=json, table=contract.table)
+    if not _give(wh, found, out, rows, json=json, table=contract.table):
+        wh.get(dataset_type, **asked)  # says so where there is no such dataset, be it one without rows or none
 
 
 def sql(
@@ -131,6 +129,8 @@ def lightcurve(
     json: Json = False,
 ) -> None:
     """Show or save an object's photometry in order of time."""
+    if (object_id is None) == (dia_object_id is None):
+        raise QueryError("expected one of --object-id and --dia-object-id", kind="lightcurve")
     wh = opened(warehouse)
     found = wh.lightcurve(object_id, dia_object_id=dia_object_id, detections=detections, columns=names(columns))
     table = "ForcedSource" if object_id is not None else "DiaSource" if detections else "ForcedSourceOnDiaObject"
@@ -144,7 +144,7 @@ def dataset_types(
 ) -> None:
     """List the Butler dataset types of the release's catalogues and of registered images: dimensions, table."""
     found = opened(warehouse).dataset_types(pattern)
-    display.frame(found if json else found.drop("description"), json=json, wrap=("dimensions", "dataset_type"))
+    display.frame(found if json else found.drop("description"), json=json, wrap=("dimensions",))
 
 
 def data_ids(dataset_type: DatasetType, warehouse: WarehouseUri, values: DataId = None, json: Json = False) -> None:
@@ -216,8 +216,8 @@ def _vertices(text: str) -> tuple[tuple[float, float], ...]:
         raise QueryError(message, kind="region") from error
 
 
-def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, table: str | None) -> None:  # noqa: ANN401 - a Warehouse and a LazyFrame, loaded late
-    """Save a lazy frame where `out` says so, else show its first rows."""
+def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, table: str | None) -> int:  # noqa: ANN401 - a Warehouse and a LazyFrame, loaded late
+    """Save a lazy frame where `out` says so, else show its first rows; return how many rows were given."""
     if out is not None:
         from warehouse.query.save import save
 
@@ -227,7 +227,11 @@ def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, table:
             display.as_json({"out": out, "rows": written})
         else:
             display.say(f"{out}: {counted(written, 'row')}")
-    elif json:
-        display.rows(found.collect(), json=True)
-    else:
-        display.rows(found.head(rows + 1).collect(), most=rows)
+        return written
+    from warehouse.query.frames import collected
+
+    wanted = collected(found if json else found.head(rows + 1), wh.uri)
+    display.rows(
+        wanted, json=json, most=rows, whole="--out or --json", choosing="--columns" if table is not None else ""
+    )
+    return int(wanted.height)

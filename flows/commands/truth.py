@@ -156,7 +156,10 @@ def photoz(
         version=version(wh, at),
     )
     if out is None:
-        display.rows(wh.photoz(**words).collect(), json=json, most=rows)
+        from warehouse.query.frames import collected
+
+        found = collected(wh.photoz(**words), wh.uri)
+        display.rows(found, json=json, most=rows, whole="--out or --json", choosing="--bands")
         return
     written = wh.write_photoz(out, **words)
     if json:

@@ -78,10 +78,15 @@ def unpin(root: Root, name: str, settings: Settings) -> None:
 def read(root: Root, name: str, settings: Settings) -> Pin:
     """Return the pin called `name` (NotFoundError names the near misses)."""
     try:
-        return Pin(**json.loads(storage.read_bytes(_uri(root, name), settings)))
+        if _NAME.fullmatch(name):
+            return Pin(**json.loads(storage.read_bytes(_uri(root, name), settings)))
     except InputError as error:
-        hint = near_misses(name, [p.name for p in pins(root, settings)])
-        raise NotFoundError(f"no pinned release {name!r}; {hint}", kind="pin", uri=root.uri) from error
+        if error.kind != "vanished":
+            raise
+    hint = near_misses(name, [p.name for p in pins(root, settings)])
+    if name == root.release:
+        hint = f"the warehouse is of {name} whichever pin is read, and its pins: {hint}"
+    raise NotFoundError(f"no pinned release {name!r}; {hint}", kind="pin", uri=root.uri)
 
 
 def holds(root: Root, name: str, settings: Settings) -> bool:

@@ -12,10 +12,10 @@ import polars as pl
 
 from warehouse.contracts.contract import Contract, DatasetType
 from warehouse.errors import NotFoundError, near_misses
-from warehouse.query.dataid import NUMBERS, Asked, partial
-from warehouse.query.dataset import known_ids, select
-from warehouse.query.deliveries import Deliveries, deliveries
-from warehouse.query.tables import Opened, Tables, Version
+from warehouse.query.dataid import NUMBERS, partial
+from warehouse.query.dataset import ids_of_rows, known_ids
+from warehouse.query.deliveries import deliveries
+from warehouse.query.tables import Tables, Version
 
 
 def dataset_types(
@@ -77,20 +77,5 @@ def data_ids(tables: Tables, dataset_type: str, *, version: Version | None = Non
     if {c.key for c in asked.conditions} <= set(dimensions):
         found = known_ids(opened, delivered, asked)
     if found is None:
-        return _of_rows(opened, delivered, asked).cast(types).sort(dimensions)
+        return ids_of_rows(opened, delivered, asked).cast(types).sort(dimensions)
     return found.filter(*(pl.col(c.key) == c.value for c in asked.conditions)).cast(types).sort(dimensions)
-
-
-def _of_rows(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataFrame:
-    """Return the distinct data ids among the rows, with their counts."""
-    wheres = asked.dataset_type.where
-    dimensions = asked.dataset_type.dimensions
-    empty = pl.DataFrame(schema=[*dimensions, "rows"])
-    if any(key not in wheres for key in dimensions):
-        return empty  # the rows cannot tell, and no input was delivered as this dataset type
-    rows = select(opened, delivered, asked, list(dict.fromkeys(wheres[key].column for key in dimensions)))
-    if rows is None:
-        return empty
-    keys = [wheres[key].expr().alias(key) for key in dimensions]
-    counted = rows.group_by(keys).agg(pl.len().alias("rows")).drop_nulls()
-    return counted.collect(engine="streaming")

@@ -68,7 +68,7 @@ def get(
         raise _no_dataset(opened, delivered, asked)
     if format == "lazy":
         return rows
-    frame = rows.collect()
+    frame = frames.collected(rows, opened.snapshot.uri)
     if not frame.height and not _exists(opened, delivered, asked):
         raise _no_dataset(opened, delivered, asked)
     return frames.given(frame, asked.contract, format)
@@ -153,9 +153,36 @@ def _exists(opened: Opened, delivered: Deliveries, asked: Asked) -> bool:
 def _no_dataset(opened: Opened, delivered: Deliveries, asked: Asked) -> NotFoundError:
     known = known_ids(opened, delivered, asked)
     if known is None:
-        known = delivered.told(asked)
+        known = _ids_beside(opened, delivered, asked)
     hint = f"; nearest are {_nearest(known, asked)}" if known.width and known.height else ""
     return NotFoundError(f"no {asked}{hint}", kind="data_id", table=opened.table)
+
+
+def _ids_beside(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataFrame:
+    """Return data ids beside one that there is not: all that share what inputs tell of it, such as its visit.
+
+    Where there are none of those, what inputs tell of the others.
+    """
+    told = delivered.told(asked)
+    shared = tuple(c for c in asked.conditions if c.key in told.columns)
+    ids = ids_of_rows(opened, delivered, replace(asked, conditions=shared)) if shared else told
+    return ids if ids.height else told
+
+
+def ids_of_rows(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataFrame:
+    """Return the distinct data ids among the rows, with their counts."""
+    wheres = asked.dataset_type.where
+    dimensions = asked.dataset_type.dimensions
+    empty = pl.DataFrame(schema=[*dimensions, "rows"])
+    if any(key not in wheres for key in dimensions):
+        return empty  # the rows cannot tell, and no input was delivered as this dataset type
+    rows = select(opened, delivered, asked, list(dict.fromkeys(wheres[key].column for key in dimensions)))
+    if rows is None:
+        return empty
+    keys = [wheres[key].expr().alias(key) for key in dimensions]
+    counted = rows.group_by(keys).agg(pl.len().alias("rows")).drop_nulls()
+    with frames.answered(opened.snapshot.uri):
+        return counted.collect(engine="streaming")
 
 
 def known_ids(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataFrame | None:

@@ -17,6 +17,7 @@ import polars as pl
 from warehouse.contracts.contract import Contract, Packed
 from warehouse.errors import NotFoundError, QueryError
 from warehouse.query import pruning
+from warehouse.query.frames import answered
 from warehouse.query.scan import read
 from warehouse.query.tables import Opened, Tables, Version
 
@@ -70,7 +71,8 @@ def lightcurve(
     wanted = list(contract.by_name) if columns is None else columns
     opened.check(wanted)
     visit = _visit_of(tables, contract)
-    rows = _rows(opened, column, ids, [*map(pl.col, dict.fromkeys([column, *wanted])), visit.alias("__visit")])
+    with answered(opened.snapshot.uri):
+        rows = _rows(opened, column, ids, [*map(pl.col, dict.fromkeys([column, *wanted])), visit.alias("__visit")])
     times = _times(tables, version)
     time = times.columns[1]
     found = rows.join(times, left_on="__visit", right_on=VISIT, how="left", suffix="__of_visit")

@@ -16,8 +16,7 @@ import polars as pl
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import Contract
-from warehouse.errors import QueryError, StorageError
-from warehouse.faults import translated
+from warehouse.errors import QueryError
 from warehouse.query import frames
 
 _STREAMED: dict[str, Callable[..., Any]] = {
@@ -42,7 +41,8 @@ def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract |
     Raises
     ------
     QueryError
-        A suffix that names no format, or one that needs a contract or a local path.
+        A suffix that names no format, or one that needs a contract or a local path; rows that cannot be computed, or
+        that the format cannot hold.
     StorageError
         The file cannot be written.
     """
@@ -55,8 +55,8 @@ def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract |
     if contract is None or storage.scheme(out) != "file":
         message = f"{suffix} holds the rows of one table, in a local file; expected one of {', '.join(_STREAMED)}"
         raise QueryError(message, kind="format", uri=out)
-    found = frame.collect()
-    with translated(out, "writing"):
+    with frames.answered(out, "writing"):
+        found = frame.collect()
         frames.to_astropy(found.select(_as_text(found)), contract).write(out, format=_ASTROPY[suffix], overwrite=True)
     return found.height
 
@@ -82,9 +82,6 @@ def _stream(frame: pl.LazyFrame, out: str, sink: Callable[..., Any], settings: S
         return batch
 
     options = storage.polars_options(out, settings) or None
-    with translated(out, "writing"):
-        try:
-            sink(frame.map_batches(counted, streamable=True), out, storage_options=options, credential_provider=None)
-        except pl.exceptions.ComputeError as error:
-            raise StorageError(f"the rows cannot be written: {error}", uri=out) from error
+    with frames.answered(out, "writing"):
+        sink(frame.map_batches(counted, streamable=True), out, storage_options=options, credential_provider=None)
     return sum(heights)

@@ -10,6 +10,7 @@ import polars as pl
 from warehouse.contracts.contract import PATCH, TRACT
 from warehouse.errors import QueryError
 from warehouse.query.areas import Area
+from warehouse.query.frames import answered
 from warehouse.query.scan import chosen_rows, read
 from warehouse.query.tables import Opened, Tables, Version
 
@@ -93,7 +94,9 @@ def _measured(opened: Opened, files: pl.DataFrame, rows: pl.Expr | None) -> pl.D
         *(getattr(turned, name)().alias(f"turned_{name}") for name in ("min", "max", "mean")),
         *(getattr(dec, name)().alias(f"dec_{name}_deg") for name in ("min", "max", "mean")),
     )
-    return found.collect(engine="streaming").select(
+    with answered(opened.snapshot.uri):
+        patches = found.collect(engine="streaming")
+    return patches.select(
         *(TRACT, PATCH, "rows"),
         *(_either(name) for name in ("min", "max", "mean")),
         *(f"dec_{name}_deg" for name in ("min", "max", "mean")),

@@ -9,17 +9,22 @@ from __future__ import annotations
 import re
 
 import polars as pl
-from polars.exceptions import ColumnNotFoundError, PolarsError, SQLInterfaceError, SQLSyntaxError
+from polars.exceptions import PolarsError
 
 from warehouse.errors import NotFoundError, QueryError, near_misses
+from warehouse.query import frames
 from warehouse.query.scan import read
 from warehouse.query.tables import Tables, Version
 
 # In one pass, because each of the three may hold what would begin another: "-- the reader's choice".
 _TOKENS = re.compile(r"""(--[^\n]*|/\*.*?\*/)|('(?:[^']|'')*')|"[^"]*"|`[^`]*`""", re.DOTALL)
 _WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_QUOTED = re.compile(r"[\"'`]([^\"'`]+)[\"'`]")
-_UNKNOWN = re.compile(r"relation '([^']*)' was not found")
+# What Polars says of a query, in the first line of an error; below it stands its whole plan.
+_NO_TABLE = re.compile(r"relation '([^']*)' was not found")
+_NO_COLUMN = re.compile(r"""(?:unable to find column|no column named) ["']([^"']+)["']""")
+_COLUMNS = re.compile(r"valid columns: \[(.*)\]")
+_GEOMETRY = re.compile(r"(?i)unsupported function '(contains|intersects|point|circle|box|polygon|distance)'")
+_INSTEAD = "; geometry is asked of scan, as in wh.scan(table, Cone(ra, dec, radius))"
 
 
 def query(tables: Tables, sql: str, *, version: Version | None = None) -> pl.LazyFrame:
@@ -53,12 +58,8 @@ def query(tables: Tables, sql: str, *, version: Version | None = None) -> pl.Laz
     try:
         answer = pl.SQLContext(known, eager=False).execute(sql)
         answer.collect_schema()
-    except ColumnNotFoundError as error:
-        raise _no_column(tables, named, error) from error
-    except (SQLInterfaceError, SQLSyntaxError) as error:
-        raise _refused(tables, error) from error
     except PolarsError as error:
-        raise QueryError(f"the query cannot be planned: {error}", kind="sql") from error
+        raise _refused(tables, named, error) from error
     return answer
 
 
@@ -68,19 +69,18 @@ def _without(token: re.Match[str]) -> str:
     return " " if comment else "''" if text else token.group()
 
 
-def _no_column(tables: Tables, named: list[str], error: Exception) -> NotFoundError:
-    columns = {name for table in named for name in tables.contract(table).arrow_schema.names}
-    quoted = _QUOTED.search(str(error))
-    unknown = quoted.group(1) if quoted else str(error).split("\n", 1)[0]
-    return NotFoundError(f"no column {unknown!r}; {near_misses(unknown, columns)}", kind="column")
-
-
-def _refused(tables: Tables, error: Exception) -> QueryError | NotFoundError:
-    """Return what is wrong with a query: an unknown table, one that holds nothing, or its grammar."""
-    unknown = _UNKNOWN.search(str(error))
-    if unknown is None:
-        return QueryError(f"the query is not understood: {error}", kind="sql")
-    name = unknown.group(1)
+def _refused(tables: Tables, named: list[str], error: PolarsError) -> QueryError | NotFoundError:
+    """Return what is wrong with a query: a table or column that there is not, a table that holds nothing, its words."""
+    said = frames.first_line(error)
+    if column := _NO_COLUMN.search(said):
+        there = _COLUMNS.search(said)
+        own = (name for table in named for name in tables.contract(table).arrow_schema.names)
+        known = set(re.findall(r'"([^"]+)"', there.group(1)) if there else own) - {column.group(1)}
+        return NotFoundError(f"no column {column.group(1)!r}; {near_misses(column.group(1), known)}", kind="column")
+    if (table := _NO_TABLE.search(said)) is None:
+        hint = _INSTEAD if _GEOMETRY.search(said) else ""
+        return QueryError(f"the query is not understood: {said}{hint}", kind="sql")
+    name = table.group(1)
     if name in tables.contracts:
         return NotFoundError("nothing has been loaded into this table", kind="table", table=name, uri=tables.root.uri)
     return NotFoundError(f"no table {name!r}; {near_misses(name, tables.contracts)}", kind="table")

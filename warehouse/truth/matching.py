@@ -49,6 +49,7 @@ from warehouse.wording import counted
 
 FEEDER = "match_truth"
 NOTE = "match"
+NEVER = "never matched"
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _plan(root: Root, settings: Settings, how: MatchSettings | None, *, replace:
             if why is not None:
                 why.setdefault(int(tract), []).append(f"failed before: {error}")
     if why is None:
-        reason = "never matched" if note is None or fed else "matched with other settings"
+        reason = NEVER if note is None or fed else "matched with other settings"
         why = {tract: [reason] for tract in {*truth, *held}}
     why = {tract: why[tract] for tract in sorted(why) if tract in truth or tract in held}
     units = tuple(

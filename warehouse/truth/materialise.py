@@ -43,6 +43,7 @@ from warehouse.truth.units import (
 )
 
 NOTE = "materialise"
+NEVER = "never made"
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def _look(root: Root, settings: Settings, choice: ObjectChoice | None) -> _Looke
     anew = note is None or note.said["contract"] != contract.digest or choice != noted
     why = None if anew or note is None else changed_tracts(note.said["versions"], inputs, settings)
     if why is None:
-        reason = "never made" if note is None else "other columns" if anew else "the log of an input was cut off"
+        reason = NEVER if note is None else "other columns" if anew else "the log of an input was cut off"
         every = [*inputs.values(), *([] if base is None else [base])]
         why = {int(tract): [reason] for snapshot in every for tract in snapshot.files[TRACT].unique()}
     elif note is not None:

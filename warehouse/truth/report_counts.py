@@ -27,7 +27,7 @@ OFFSET_ARCSEC = np.linspace(-0.6, 0.6, 121)
 MAGNITUDE = np.linspace(15.0, 29.0, 141)
 LOG_FLUX = np.linspace(-0.5, 6.5, 141)  # of nJy
 COLOUR = np.linspace(-1.0, 3.5, 136)
-REDSHIFT = np.linspace(0.0, 3.5, 71)
+REDSHIFT = np.linspace(0.0, 3.5, 51)
 RESIDUAL = np.linspace(-2.0, 2.0, 2001)  # measured less true magnitude
 COARSE_MAGNITUDE = np.linspace(15.0, 29.0, 57)
 SKY_CELLS = 160
@@ -48,8 +48,13 @@ class Layout:
 
     @property
     def colours(self) -> tuple[tuple[str, str], ...]:
-        """At most two pairs of neighbouring bands, the blue one first; magnitudes are those of the red one."""
-        return tuple(pairwise(band for band in self.bands if band in "gri" or len(self.bands) < 3))[:2]
+        """Pairs of bands that make a colour, the blue one first: g - r and i - z, or else the first two bands."""
+        usual = tuple(pair for pair in (("g", "r"), ("i", "z")) if set(pair) <= set(self.bands))
+        return usual or tuple(pairwise(self.bands))[:1]
+
+    def against(self, red: str) -> str:
+        """Return the band of the magnitudes that a colour is drawn against: r, or else the red one of its two."""
+        return "r" if "r" in self.bands else red
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns of ObjectTruth that are counted."""
@@ -81,7 +86,8 @@ def counted(rows: pl.DataFrame, layout: Layout) -> Counts:
         for kind in ("true", "measured"):
             matched = by_status[MATCHED]
             colour = _values(matched, f"{kind}_{blue}") - _values(matched, f"{kind}_{red}")
-            counts[f"{kind} {blue}-{red}"] = _two(colour, _values(matched, f"{kind}_{red}"), COLOUR, MAGNITUDE)
+            magnitude = _values(matched, f"{kind}_{layout.against(red)}")
+            counts[f"{kind} {blue}-{red}"] = _two(colour, magnitude, COLOUR, MAGNITUDE)
     galaxies = frame.filter(pl.col("ts_truth_type") == GALAXY)
     counts["redshift"] = _one(_values(galaxies, "ts_redshift"), REDSHIFT)
     found = galaxies.filter(pl.col("match_status") == MATCHED)

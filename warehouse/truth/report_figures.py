@@ -241,7 +241,7 @@ def _colours(counts: Counts, layout: Layout) -> Drawn:
         most = max(int(cells.max(initial=0)) for cells in pair)
         for panel, kind, cells in zip(axes[2 * number : 2 * number + 2], ("true", "measured"), pair, strict=True):
             mesh = _density(panel, cells, counting.COLOUR, counting.MAGNITUDE, most=most)
-            panel.set(xlabel=f"{kind} {blue} - {red}", ylabel=f"{kind} {red} (AB mag)", ylim=(29, 15))
+            panel.set(xlabel=f"{kind} {blue} - {red}", ylabel=f"{kind} {layout.against(red)} (AB mag)", ylim=(29, 15))
             along = cells.sum(axis=1)
             rows.append((f"{kind} {blue} - {red}", f"{int(along.sum()):,}", *_spread(along, counting.COLOUR, 1.0, 3)))
         _bar(figure, mesh, axes[2 * number + 1], "matches in a cell")
