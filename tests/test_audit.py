@@ -14,7 +14,7 @@ from support import content, skies, small_warehouse
 from warehouse import Warehouse
 from warehouse.config import Settings
 from warehouse.errors import NotFoundError
-from warehouse.lake import delta, layout, staged
+from warehouse.lake import delta, staged
 from warehouse.lake.audit import _keys, _passes, audit
 
 TYPES = ["objectTable", "forcedSourceTable", "sourceTable_visit", "ccdVisitTable", "visitTable"]
@@ -45,16 +45,9 @@ def simulated_wh():
 
 def add(wh, table, frame, *, tract=None, patch=None):
     """Commit rows past the ingest: nobody checks them, and no ledger knows of them."""
-    contract = wh.root.contract(table)
     base = delta.snapshot(wh.root.table_uri(table), SETTINGS)
-    file = staged.write(
-        frame.select(contract.file_schema.names),
-        base.uri,
-        SETTINGS,
-        schema=contract.file_schema,
-        statistics=contract.statistics,
-        partition=layout.partition_values((tract, patch) if tract is not None else ()),
-    )
+    partition = (tract, patch) if tract is not None else ()
+    file = staged.write_rows(frame, wh.root.contract(table), base.uri, SETTINGS, partition)
     delta.commit(base, uuid.uuid4().hex, SETTINGS, add=[file])
 
 
@@ -81,6 +74,15 @@ def test_a_sound_warehouse_holds_and_each_thing_was_looked_at(sound):
         assert looked_at[table, "position in its patch"] == content.rows(sound, table).height
     assert looked_at["ForcedSource", "objectId in Object"] == content.rows(sound, "ForcedSource").height
     assert looked_at["Source", "ccdVisitId in CcdVisit"] == content.rows(sound, "Source").height
+
+
+def test_a_folder_above_that_is_named_like_a_partition_is_none(sound, tmp_path):
+    folder = tmp_path / "tract=9" / "patch=1" / "warehouse"
+    shutil.copytree(sound.uri, folder)
+    findings = Warehouse.open(str(folder), settings=SETTINGS).audit()
+    assert [(f.table, f.check, f.looked_at, f.wrong) for f in findings] == [
+        (f.table, f.check, f.looked_at, f.wrong) for f in sound.audit()
+    ]
 
 
 def test_only_the_tables_that_are_named_are_looked_at(sound):

@@ -1,5 +1,6 @@
 """Upkeep removes what nobody needs and is old enough, and nothing else."""
 
+import math
 import os
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from support import content, skies
 from warehouse.errors import NotFoundError, QueryError, WarehouseError
-from warehouse.lake import ledger, maintain
+from warehouse.lake import ledger, maintain, pins
 from warehouse.simulate.damage import KINDS
 
 PATCHES = "forcedSourceTable"
@@ -195,3 +196,16 @@ def test_there_is_nothing_to_clean_where_there_is_no_table(world):
         world.warehouse.maintain("Sorce", hours=0)
     with pytest.raises(QueryError, match="0 or more, found -1"):
         world.warehouse.maintain(hours=-1)
+
+
+def test_a_pin_of_a_version_that_is_not_there_is_named(world):
+    world.warehouse.ingest(TABLE, str(world.tree))
+    pins.pin(world.warehouse.root, "odd", world.warehouse.settings, versions={TABLE: 99})
+    with pytest.raises(NotFoundError, match="version 99, which odd pins, is not there; the newest is 1"):
+        world.warehouse.maintain(TABLE)
+
+
+@pytest.mark.parametrize("hours", [-1.0, math.nan, math.inf])
+def test_hours_are_a_finite_number(world, hours):
+    with pytest.raises(QueryError, match="hours"):
+        world.warehouse.maintain(hours=hours)

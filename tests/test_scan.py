@@ -126,7 +126,7 @@ def test_counts_are_those_of_the_rows_however_they_are_asked_for(wh, every, regi
     rows = every.filter(wanted)
     expected = asked(rows.lazy())
     assert asked(wh.scan("Object", region)) == expected
-    monkeypatch.setattr("warehouse.query.scan._TAKEN", frozenset())
+    monkeypatch.setattr("warehouse.lake.rows._TAKEN", frozenset())
     assert asked(wh.scan("Object", region)) == expected
 
 

@@ -23,6 +23,7 @@ from warehouse.faults import translated
 from warehouse.lake import delta, ledger, pins
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.root import Root
+from warehouse.lake.rows import of_files
 
 # Of the memory, one half is for the part of the rows that is read, one for what is compared over the whole table. A
 # value takes its place twice while it is hashed or filtered; a key its hash, a sorted one, and itself where it repeats.
@@ -109,12 +110,12 @@ def _rows(
     tract = [TRACT] if TRACT in files.columns else []
     rows = pl.col("num_records").cum_sum()
     files = files.with_columns(part=(rows.over(tract) if tract else rows) // most)
-    options = storage.polars_options(snapshot.uri, settings) or None
+    types = pl.Schema(snapshot.schema)
+    schema = pl.Schema({name: types[name] for name in columns})
+    partition_by = [name for name in (TRACT, PATCH) if name in files.columns]
     for group in files.partition_by(*tract, "part", maintain_order=True):
-        uris = [storage.join(snapshot.uri, path) for path in group.get_column("path")]
-        scan = pl.scan_parquet(uris, storage_options=options, hive_partitioning=True, credential_provider=None)
         with translated(snapshot.uri, "reading"):
-            found = scan.select(columns).collect()
+            found = of_files(snapshot.uri, group, schema, partition_by, settings).collect()
         if found.height:
             yield found
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import Contract
 from warehouse.errors import ConflictError
 from warehouse.faults import translated
 from warehouse.lake import delta, ledger, staged
 from warehouse.lake.delta import Snapshot, StagedFile
+from warehouse.lake.rows import stored
 
 # A compacted file has up to so many bytes - as text in memory some twenty times that - and one of half of it is left.
 TARGET_BYTES = 8 << 20
@@ -53,7 +53,7 @@ def of_ledger(name: str) -> Form:
 def compact(uri: str, form: Form, settings: Settings, *, dry_run: bool = False) -> int:
     """Merge small files of a table, and return how many have become fewer.
 
-    None where another writer was first: its files, too, are for the next upkeep.
+    0 where another writer was first: its files, too, are for the next upkeep.
     """
     base = delta.snapshot(uri, settings)
     groups = list(_groups(base.files, form.partition_by))
@@ -89,16 +89,8 @@ def _filled(sizes: Iterable[int]) -> Iterator[range]:
 
 
 def _merged(base: Snapshot, group: pl.DataFrame, form: Form, settings: Settings) -> StagedFile:
-    rows = pl.scan_parquet(
-        [storage.join(base.uri, path) for path in group.get_column("path")],
-        schema=pl.Schema(form.schema),
-        missing_columns="insert",  # an older version's files may lack a column that has come since
-        glob=False,
-        hive_partitioning=False,
-        storage_options=storage.polars_options(base.uri, settings) or None,
-        credential_provider=None,
-    )
+    rows = stored(base.uri, group.get_column("path"), pl.Schema(form.schema), settings)
     with translated(base.uri, "reading"):
-        frame = rows.select(form.schema.names).sort(*form.order, maintain_order=True).collect()
+        frame = rows.sort(*form.order, maintain_order=True).collect()
     partition = {name: group.item(0, name) for name in form.partition_by}
     return staged.write(frame, base.uri, settings, schema=form.schema, statistics=form.statistics, partition=partition)

@@ -24,6 +24,7 @@ from warehouse.config import Settings
 from warehouse.errors import ConflictError, NotFoundError
 from warehouse.faults import translated
 from warehouse.lake import delta, staged
+from warehouse.lake.rows import of_files
 
 LEDGER = "Ledger"
 QUARANTINE = "Quarantine"
@@ -285,21 +286,7 @@ def scan(root: str, name: str, table: str | None, settings: Settings) -> pl.Lazy
         return empty.lazy()
     if table is not None:
         files = files.filter(pl.col("table") == table)
-    # Not by hive partitions: Polars would take a folder above the table, such as run=5, for one of them.
-    in_file = {column: dtype for column, dtype in empty.schema.items() if column != "table"}
-    parts = [
-        pl.scan_parquet(
-            [storage.join(uri, path) for path in part.get_column("path")],
-            schema=in_file,
-            missing_columns="insert",  # an older version's files may lack a column that has come since
-            glob=False,
-            hive_partitioning=False,
-            storage_options=storage.polars_options(uri, settings) or None,
-            credential_provider=None,
-        ).select(pl.lit(owner).alias("table"), *in_file)
-        for (owner,), part in files.group_by("table", maintain_order=True)
-    ]
-    return pl.concat(parts) if parts else empty.lazy()
+    return of_files(uri, files, empty.schema, ["table"], settings)
 
 
 def latest(root: str, table: str, settings: Settings) -> pl.DataFrame:

@@ -8,14 +8,16 @@ Removes no live row, ever.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.image import IMAGE
-from warehouse.errors import QueryError
+from warehouse.errors import NotFoundError, QueryError
 from warehouse.lake import compact, delta, ledger, pins
+from warehouse.lake.delta import Snapshot
 from warehouse.lake.root import Root
 
 STAGING = "_staging"
@@ -48,12 +50,12 @@ def maintain(
     Raises
     ------
     NotFoundError
-        No such table; the message names the near misses.
+        No such table, with the near misses; or a pin names a version that is not there.
     QueryError
-        `hours` is negative.
+        `hours` is negative, or no finite number.
     """
     hours = settings.retention_hours if hours is None else hours
-    if hours < 0:
+    if not 0 <= hours < math.inf:
         raise QueryError(f"expected hours of 0 or more, found {hours:g}", kind="hours", uri=root.uri)
     for table in set(tables) - {ledger.LEDGER, ledger.QUARANTINE}:
         root.contract(table)
@@ -68,13 +70,23 @@ def maintain(
             stale += _unnamed(root, table, hours, settings)
         form = _growing(root, table)
         compacted = 0 if form is None else compact.compact(uri, form, settings, dry_run=dry_run)
-        keep = pins.versions(root, table, settings)
-        removed = delta.vacuum(delta.snapshot(uri, settings), hours, keep_versions=keep, dry_run=dry_run)
+        base = delta.snapshot(uri, settings)
+        removed = delta.vacuum(base, hours, keep_versions=_pinned(root, base, table, settings), dry_run=dry_run)
         if not dry_run:
             storage.delete(stale, settings)
             delta.checkpoint(delta.snapshot(uri, settings))
         done.append(Upkeep(table, len(removed), len(stale), delta.snapshot(uri, settings).version, compacted))
     return done
+
+
+def _pinned(root: Root, base: Snapshot, table: str, settings: Settings) -> list[int]:
+    """Return the versions that pins need (NotFoundError for one that is not there)."""
+    found = pins.versions(root, table, settings)
+    if found and found[-1] > base.version:
+        names = [pin.name for pin in pins.pins(root, settings) if pin.versions.get(table) == found[-1]]
+        message = f"version {found[-1]}, which {', '.join(names)} pins, is not there; the newest is {base.version}"
+        raise NotFoundError(message, kind="version", table=table, uri=root.uri)
+    return found
 
 
 def _growing(root: Root, table: str) -> compact.Form | None:

@@ -7,13 +7,11 @@ The three steps, coarse to fine: the log and the sky map leave out files, Parque
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from inspect import signature
-from typing import Any
 
 import polars as pl
 
-from warehouse import storage
 from warehouse.errors import QueryError
+from warehouse.lake.rows import of_files
 from warehouse.query import pruning
 from warehouse.query.areas import Area, Patch, Place, Tract, places, rows_of
 from warehouse.query.tables import Opened, Tables, Version
@@ -22,11 +20,6 @@ PRIMARY = "detect_isPrimary"
 
 Choose = Callable[[Opened, Area | None], tuple[pl.DataFrame, pl.Expr | None]]
 """Which files an area can touch, and which of their rows are in it (None: all)."""
-
-# Made for Polars' own reader of Iceberg, and not published: with it a count opens no file. A Polars that does not take
-# it gives the same answers without. (Its `_source_sizes` saves nothing, because a footer's range counts from the end.)
-_ROW_COUNT = "_row_count"
-_TAKEN = signature(pl.scan_parquet).parameters.keys()
 
 
 def scan(
@@ -101,11 +94,6 @@ def chosen_rows(opened: Opened, region: Area | None) -> tuple[pl.DataFrame, pl.E
     return _touched(opened, wanted), None if whole else rows_of(opened, wanted)
 
 
-def touched(opened: Opened, region: Area | None) -> pl.DataFrame:
-    """Return the files that `region` can touch; all, where there is none."""
-    return opened.files if region is None else _touched(opened, places(region, opened))
-
-
 def _touched(opened: Opened, wanted: Sequence[Place]) -> pl.DataFrame:
     return opened.files.filter(pruning.touching(opened, wanted)) if wanted else opened.files.clear()
 
@@ -119,49 +107,8 @@ def _primary(opened: Opened) -> pl.Expr:
 def read(opened: Opened, chosen: pl.DataFrame, columns: Iterable[str] | None = None) -> pl.LazyFrame:
     """Return all rows of the chosen rows of `Opened.files`; nothing is opened yet.
 
-    The schema comes from the table's log, so that no footer need be read to know it, and an empty list of files is
-    an empty frame of the right columns. Who names the `columns` that are needed, each counted once, spares Polars the
+    Who names the `columns` that are needed, each counted once, spares Polars the
     hundreds of others that a wide table has: of a small answer's time those take more than half.
     """
     schema = opened.schema if columns is None else pl.Schema({name: opened.schema[name] for name in columns})
-    if not chosen.height:
-        return pl.LazyFrame(schema=schema)
-    partition = [name for name in opened.contract.partition_by if name in schema]
-    if not partition:
-        return _parquet(opened, chosen, schema)
-    stored = pl.Schema({name: dtype for name, dtype in schema.items() if name not in partition})
-    order = pl.col(list(schema))  # one expression: a wide table's columns cost more one by one than the rest
-    if "=" not in opened.snapshot.uri:
-        return _parquet(opened, chosen, stored, hive=True).select(order)
-    # Polars would take a folder above the table, such as run=5, for a partition of it, too.
-    parts = [
-        _parquet(opened, part, stored).with_columns(
-            pl.lit(value, schema[name]).alias(name) for name, value in zip(partition, values, strict=True)
-        )
-        for values, part in chosen.group_by(*partition, maintain_order=True)
-    ]
-    return pl.concat(parts).select(order)
-
-
-def _parquet(opened: Opened, chosen: pl.DataFrame, schema: pl.Schema, *, hive: bool = False) -> pl.LazyFrame:
-    partition = {name: opened.schema[name] for name in opened.contract.partition_by}
-    return pl.scan_parquet(
-        chosen.get_column("uri").to_list(),
-        schema=schema,
-        hive_partitioning=hive,
-        hive_schema=partition if hive else None,
-        glob=False,
-        missing_columns="insert",
-        extra_columns="ignore",
-        storage_options=storage.polars_options(opened.snapshot.uri, opened.settings) or None,
-        credential_provider=None,
-        **_told(chosen),
-    )
-
-
-def _told(chosen: pl.DataFrame) -> dict[str, Any]:
-    """Return what the log tells of files, for which Polars would else read their footers."""
-    rows = chosen.get_column("num_records")
-    if rows.null_count() or _ROW_COUNT not in _TAKEN:
-        return {}
-    return {_ROW_COUNT: (int(rows.sum()), 0)}  # none of them deleted: the tables have no deletion vectors
+    return of_files(opened.snapshot.uri, chosen, schema, opened.contract.partition_by, opened.settings)

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT, Contract
 from warehouse.errors import InputError, NotFoundError
@@ -22,6 +21,7 @@ from warehouse.faults import translated
 from warehouse.lake import delta
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.root import Root
+from warehouse.lake.rows import stored
 
 Ints = npt.NDArray[np.int64]
 
@@ -106,29 +106,15 @@ def read(part: Slice, contract: Contract, columns: Sequence[str], settings: Sett
         The store does not answer.
     """
     # input_id is narrow and always there: its rows count where only tract and patch are asked for.
-    stored = [name for name in dict.fromkeys(columns) if name not in contract.partition_by] or [INPUT_ID]
+    in_file = [name for name in dict.fromkeys(columns) if name not in contract.partition_by] or [INPUT_ID]
     # No more than what is wanted: an Object has a thousand columns.
-    schema = pl.Schema(pa.schema([contract.file_schema.field(name) for name in stored]))
+    schema = pl.Schema(pa.schema([contract.file_schema.field(name) for name in in_file]))
     if not part.files:
         # Tract and patch are no columns of a file.
         return pl.DataFrame(schema={name: schema.get(name, pl.Int64()) for name in dict.fromkeys(columns)})
-    uris = [storage.join(part.uri, file.path) for file in part.files]
     try:
         with translated(part.uri, "reading"):
-            frame = (
-                pl.scan_parquet(
-                    uris,
-                    schema=schema,
-                    hive_partitioning=False,
-                    glob=False,
-                    missing_columns="insert",
-                    extra_columns="ignore",
-                    storage_options=storage.polars_options(part.uri, settings) or None,
-                    credential_provider=None,
-                )
-                .select(stored)
-                .collect()
-            )
+            frame = stored(part.uri, (file.path for file in part.files), schema, settings).collect()
     except pl.exceptions.PolarsError as error:
         message = f"its files cannot be read: {error}"
         raise InputError(message, table=contract.table, uri=part.uri) from error

@@ -128,7 +128,7 @@ class TruthVerbs(Door):
     @staticmethod
     def _near(opened: Opened, region: Region | None) -> pl.LazyFrame:
         """Return the rows of the files that a region can touch; which of them lie in it, the selection says once."""
-        return scan.read(opened, scan.touched(opened, region))
+        return scan.read(opened, scan.chosen_rows(opened, region)[0])
 
     def _object_truth(self, version: Version | None) -> Opened:
         """Return ObjectTruth as of a version (NotFoundError says what makes it)."""
