@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,10 @@ from polars.testing import assert_frame_equal
 
 from support.small_warehouse import SETTINGS, simulated
 from warehouse import Warehouse
-from warehouse.errors import NotFoundError, QueryError
+from warehouse.errors import InputError, NotFoundError, QueryError
 from warehouse.lake import ledger
 from warehouse.lake.root import Root
+from warehouse.query import Patch
 from warehouse.readers import list_inputs
 from warehouse.simulate import DATASET_TYPES
 
@@ -158,12 +160,65 @@ def test_sky_map_and_instrument_may_be_named_as_the_butler_does(wh):
         ("truth_summary", {"tract": 1}, NotFoundError, "no truth_summary tract=1; nearest are tract="),
         ("sourceTable_visit", {"visit": 7}, NotFoundError, "nearest are visit="),
         ("sourceTable", {"visit": 7, "detector": 3}, NotFoundError, "nearest are visit="),
+        ("sourceTable", {"visit": 192350, "detector": 3}, NotFoundError, "nearest are visit=192350 detector="),
         ("diaSourceTable_tract", {"tract": 7}, NotFoundError, "nearest are tract="),
     ],
 )
 def test_data_ids_that_name_nothing_are_refused_with_the_near_misses(wh, name, key, error, says):
     with pytest.raises(error, match=says):
         wh.get(name, **key)
+
+
+def test_the_butlers_whole_data_id_may_be_given(wh):
+    for name in ("sourceTable_visit", "sourceTable", "diaSourceTable_tract", "objectTable"):
+        for item in inputs().get(name, inputs()["sourceTable_visit"])[:1]:
+            keys = wh.root.contracts.dataset_types[name][1].dimensions
+            own = {key: value for key, value in item.data_id.items() if key in keys}
+            own |= {"detector": wh.data_ids(name, **own)["detector"][0]} if "detector" in keys else {}
+            whole = {**item.data_id, **own} | ({"visit_system": 1} if "visit" in keys else {})
+            assert wh.get(name, **whole).equals(wh.get(name, **own))
+
+
+def test_what_contradicts_the_visit_has_no_rows(wh):
+    visit = wh.data_ids("sourceTable_visit")["visit"][0]
+    assert wh.get("sourceTable_visit", visit=visit, physical_filter="g_other").height == 0  # as each row tells
+    with pytest.raises(NotFoundError, match="no sourceTable_visit visit=.* day_obs=19990101"):
+        wh.get("sourceTable_visit", visit=visit, day_obs=19990101)
+    with pytest.raises(QueryError, match="has no 'visit_system'"):
+        wh.get("objectTable", tract=3831, patch=9, visit_system=1)
+
+
+@pytest.mark.parametrize(("table", "name"), [("Source", "sourceTable_visit"), ("Object", "objectTable")])
+def test_a_dataset_that_was_delivered_without_rows_is_there_and_empty(wh, tmp_path, table, name):
+    item = inputs()[name][0]
+    path = tmp_path / "tree" / Path(item.uri).relative_to(simulated().tree)
+    path.parent.mkdir(parents=True)
+    pl.read_parquet(item.uri, glob=False).clear().write_parquet(path)
+    others = [other for other in inputs()[name] if other != item]
+    for other in others:
+        copy = tmp_path / "tree" / Path(other.uri).relative_to(simulated().tree)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(other.uri, copy)
+    made = Warehouse.create(str(tmp_path / "warehouse"), settings=SETTINGS)
+    made.ingest(table, str(tmp_path / "tree"))
+    found = made.get(name, **item.data_id)
+    assert found.height == 0
+    assert found.schema == wh.get(name, **item.data_id).schema
+    assert made.get(name, **item.data_id, format="lazy").collect().equals(found)
+
+
+def test_what_is_wrong_with_a_file_of_the_table_is_said(tmp_path):
+    made = Warehouse.open(str(simulated().copy(tmp_path)), settings=SETTINGS)
+    where = made.data_ids("objectTable").drop("rows").row(0, named=True)
+    (path,) = made.files("Object", Patch(where["tract"], where["patch"]))
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="Object: a file is damaged"):
+        made.get("objectTable", **where)
+    Path(path).unlink()
+    with pytest.raises(InputError, match=f"a file is gone.*{Path(path).name}") as gone:
+        made.get("objectTable", **where)
+    assert gone.value.kind == "vanished"
 
 
 def test_rows_that_do_not_tell_their_dataset_are_in_the_one_they_came_by(wh, tmp_path):

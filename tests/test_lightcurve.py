@@ -65,6 +65,25 @@ def test_columns_are_chosen_after_the_four_that_always_stand(wh):
     assert found.columns == ["objectId", "visit", "expMidptMJD", "band", "psfFlux", "psfFluxErr"]
 
 
+@pytest.mark.parametrize("columns", [None, ["psfFlux"]])
+def test_a_row_whose_visit_is_not_known_keeps_its_band_and_has_no_time(wh, tmp_path, columns):
+    tree = shutil.copytree(simulated().tree, tmp_path / "tree")
+    few = Warehouse.create(str(tmp_path / "few"), settings=SETTINGS)
+    path = next(tree.rglob("visitTable_*.parq"))
+    raw = pd.read_parquet(path)
+    raw.iloc[1:].to_parquet(path)
+    for table in ("ForcedSource", "Visit"):
+        few.ingest(table, str(tree))
+    ids = wh.scan("ForcedSource", columns=["objectId"]).collect()["objectId"].unique().to_list()
+    found = few.lightcurve(ids, columns=columns)
+    whole = wh.lightcurve(ids, columns=columns)
+    lost = raw.index[0] if raw.index.name == "visit" else raw["visit"].iloc[0]
+    assert set(found.filter(pl.col("expMidptMJD").is_null())["visit"]) == {lost}
+    assert sorted(found.select("objectId", "visit", "band").rows()) == sorted(
+        whole.select("objectId", "visit", "band").rows()
+    )
+
+
 def test_times_are_those_of_the_newest_visits_or_of_the_pin(wh, tmp_path):
     """They are kept with the version of Visit that they came from, and no longer."""
     tree = shutil.copytree(simulated().tree, tmp_path / "tree")
@@ -109,8 +128,8 @@ def test_bad_questions_are_refused(wh, tmp_path):
         wh.lightcurve(1, dia_object_id=2)
     with pytest.raises(QueryError, match="give dia_object_id"):
         wh.lightcurve(1, detections=True)
-    for ids in (1.5, [1.5], "12", [[1, 2]], ["a"]):
-        with pytest.raises(QueryError, match="expected integer ids"):
+    for ids in (1.5, [1.5], "12", b"12", [[1, 2]], [[1], [1, 2]], ["a"], 2**63, np.array([2**63], np.uint64)):
+        with pytest.raises(QueryError, match=r"expected (integer ids|one list)"):
             wh.lightcurve(ids)
     with pytest.raises(NotFoundError, match="did you mean psfFlux"):
         wh.lightcurve(1, columns=["psfFlu"])

@@ -92,7 +92,7 @@ def test_rows_are_the_same_however_the_table_s_folder_is_called(every, tmp_path)
 
 @pytest.mark.parametrize("region", [None, CONE, [CONE, Tract(3831)], Patch(3831, 10)])
 @pytest.mark.parametrize("primary", [False, True])
-@pytest.mark.parametrize("columns", [["objectId"], ["patch"], ["i_cModelFlux", "tract", "coord_ra"], ["input_id"], []])
+@pytest.mark.parametrize("columns", [["objectId"], ["patch"], ["i_cModelFlux", "tract", "coord_ra"], ["input_id"]])
 def test_columns_that_are_named_are_those_of_the_whole_table(wh, region, primary, columns):
     """What a region and `primary` need beside them is read and not given."""
     some = wh.scan("Object", region, columns=columns, primary=primary)
@@ -183,6 +183,13 @@ def test_a_table_that_has_no_position_says_where_to_look(wh):
         ("Object", {"version": datetime(1999, 1, 1, tzinfo=UTC)}, NotFoundError, "no table yet at 1999-01-01 00:00"),
         ("Object", {"columns": "objectId"}, QueryError, "expected a list of columns' names, found 'objectId'"),
         ("Object", {"columns": ["objectId", 3]}, QueryError, "expected a list of columns' names"),
+        ("Object", {"columns": []}, QueryError, "expected a list of columns' names, found \\[\\]"),
+        ("Object", {"columns": ["patch", "objectId", "patch"]}, QueryError, "the column patch is named twice"),
+        ("Object", {"region": Patch(3831, 10.7)}, QueryError, "expected whole numbers, found Patch"),
+        ("Object", {"region": Tract("3831")}, QueryError, "expected whole numbers"),
+        ("Object", {"region": Tract(None)}, QueryError, "expected whole numbers"),
+        ("Object", {"region": 10**30}, NotFoundError, "found 10{30}"),
+        ("Object", {"region": Cone}, QueryError, "expected a region"),
     ],
 )
 def test_bad_questions_are_answered_with_what_was_meant(wh, table, options, error, says):

@@ -84,6 +84,11 @@ def test_a_mean_west_of_ra_0_is_below_360(tmp_path):
     assert found["ra_mean_deg"].item() == pytest.approx(359.99)
 
 
+def test_a_mean_at_ra_0_is_0_and_not_360(tmp_path):
+    found = sky_info(points(tmp_path, np.array([359.9, 0.1]), np.array([0.001, 0.002])), POINTS)
+    assert 0 <= found["ra_mean_deg"].item() < 1e-9
+
+
 def test_a_table_without_position_is_counted(wh):
     found = wh.sky_info("MatchesTruth")
     expected = wh.scan("MatchesTruth").group_by("tract", "patch").len().collect().sort("tract", "patch")

@@ -110,6 +110,8 @@ def test_only_the_tables_that_are_named_are_opened(tmp_path):
             "did you mean match_objectId",
         ),
         ("SELECT x FROM (SELECT objectId FROM Object) t", NotFoundError, "no column 'x'; there are objectId$"),
+        ("SELECT * FROM read_csv('/etc/passwd')", QueryError, "expected tables of the warehouse, found a file"),
+        ("SELECT * FROM  READ_PARQUET ('x.parquet')", QueryError, "found a file"),
         ("SELECT objectId FROM Object; DROP TABLE Object", QueryError, "not understood"),
     ],
 )

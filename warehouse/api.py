@@ -104,7 +104,7 @@ class Warehouse(ImageVerbs, TruthVerbs):
             if opened is not None:
                 files = opened.files
                 row |= {
-                    "rows": int(files.get_column("num_records").sum()),
+                    "rows": opened.rows,
                     "files": files.height,
                     "bytes": int(files.get_column("size_bytes").sum()),
                     "version": opened.snapshot.version,

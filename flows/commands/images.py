@@ -88,7 +88,7 @@ def list_images(
     where: Any = library.Cone(*cone) if cone is not None else None
     if tract is not None:
         where = query.Tract(tract) if patch is None else query.Patch(tract, patch)
-    from warehouse.query.frames import collected
+    from warehouse.query.answers import collected
 
     found = opened(warehouse).images(where, band=band, time=time, dataset_type=dataset_type).sort("dataset")
     display.rows(collected(found if json else found.select(_SHOWN).head(rows + 1), warehouse), json=json, most=rows)

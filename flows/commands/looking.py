@@ -228,7 +228,7 @@ def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, table:
         else:
             display.say(f"{out}: {counted(written, 'row')}")
         return written
-    from warehouse.query.frames import collected
+    from warehouse.query.answers import collected
 
     wanted = collected(found if json else found.head(rows + 1), wh.uri)
     display.rows(

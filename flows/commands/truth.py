@@ -156,7 +156,7 @@ def photoz(
         version=version(wh, at),
     )
     if out is None:
-        from warehouse.query.frames import collected
+        from warehouse.query.answers import collected
 
         found = collected(wh.photoz(**words), wh.uri)
         display.rows(found, json=json, most=rows, whole="--out or --json", choosing="--bands")

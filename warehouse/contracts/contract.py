@@ -62,6 +62,10 @@ class Packed:
         return value
 
 
+IMPLIED = frozenset({"band", "physical_filter", "day_obs", "visit_system"})
+"""What a visit implies: the Butler's own data ids have it, and it need not be given."""
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetType:
     """A Butler dataset type that delivers a table: its data-id dimensions and where they stand in the rows.

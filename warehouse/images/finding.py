@@ -16,7 +16,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import polars as pl
 
-from warehouse.contracts.contract import PATCH, TRACT, Contract, DatasetType
+from warehouse.contracts.contract import IMPLIED, PATCH, TRACT, Contract, DatasetType
 from warehouse.contracts.image import IMAGE, image_contract, image_types
 from warehouse.errors import NotFoundError, QueryError, near_misses
 from warehouse.images.inputs import known_type
@@ -33,6 +33,7 @@ Time = float | datetime
 
 _KEYS = ("visit", "detector", TRACT, PATCH, "band", "physical_filter")
 _NUMBERS = ("visit", "detector", TRACT, PATCH)
+_UNTOLD = IMPLIED.difference(_KEYS)  # a visit implies them, the Butler's data ids have them, and headers do not tell
 _CORNERS_OF_AN_IMAGE = 4
 _MOST_NAMED = 5
 
@@ -284,6 +285,8 @@ def _understood(root: Root, data_id: Mapping[str, object]) -> dict[str, Any]:
             if value != ours[key]:
                 message = f"{key} {value!r} is not this warehouse's, which is {ours[key]!r}"
                 raise NotFoundError(message, kind="data_id", table=IMAGE)
+            continue
+        if key in _UNTOLD:
             continue
         if key not in _KEYS:
             message = f"images have no {key!r} in their data ids; {near_misses(key, (*_KEYS, *ours))}"

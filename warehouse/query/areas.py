@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import SupportsIndex, cast
+from dataclasses import astuple, dataclass
+from typing import Any, SupportsIndex, cast
 
 import polars as pl
 
@@ -66,10 +66,12 @@ def places(area: Area, opened: Opened) -> tuple[Place, ...]:
 
 
 def _flat(area: object) -> Iterator[object]:
-    if isinstance(area, tuple) and any(isinstance(item, SupportsIndex) for item in area):
+    if getattr(area, "ndim", 1) == 0:  # a number that numpy has wrapped up
+        yield cast("Any", area).item()
+    elif isinstance(area, tuple) and any(isinstance(item, SupportsIndex) for item in area):
         message = f"expected Patch(tract, patch), or a list of tracts, found a tuple that could be either: {area}"
         raise QueryError(message, kind="region")
-    if isinstance(area, Iterable) and not isinstance(area, str | bytes) and not _is_region(area):
+    elif isinstance(area, Iterable) and not isinstance(area, str | bytes) and not _is_region(area):
         for item in area:
             yield from _flat(item)
     else:
@@ -97,16 +99,20 @@ def _known(place: Tract | Patch, opened: Opened) -> Tract | Patch:
         message = f"the table is not partitioned by tract and patch, so {place} has no meaning in it"
         raise QueryError(message, kind="region", table=opened.table)
     sky: SkyMap = opened.sky
-    tract = int(place.tract)
-    sky.tract_centre(tract)
+    try:
+        numbers = [operator.index(number) for number in astuple(place)]
+    except TypeError:
+        raise QueryError(f"expected whole numbers, found {place}", kind="region", table=opened.table) from None
+    sky.tract_centre(numbers[0])
     if isinstance(place, Tract):
-        return Tract(tract)
-    sky.patch_box(place.patch)
-    return Patch(tract, int(place.patch))
+        return Tract(*numbers)
+    sky.patch_box(numbers[1])
+    return Patch(*numbers)
 
 
 def _is_region(place: object) -> bool:
-    return all(callable(getattr(place, name, None)) for name in ("expr", "contains", "bounds", "touches"))
+    asked = ("expr", "contains", "bounds", "touches")
+    return not isinstance(place, type) and all(callable(getattr(place, name, None)) for name in asked)
 
 
 def rows_of(opened: Opened, wanted: Sequence[Place]) -> pl.Expr:

@@ -14,12 +14,12 @@ from typing import SupportsIndex
 import polars as pl
 import pyarrow as pa
 
-from warehouse.contracts.contract import Contract, DatasetType, Packed
+from warehouse.contracts.contract import IMPLIED, Contract, DatasetType, Packed
 from warehouse.contracts.image import image_types
 from warehouse.contracts.release import Release
 from warehouse.errors import NotFoundError, QueryError, near_misses
 
-NUMBERS = frozenset({"tract", "patch", "visit", "detector", "exposure", "day_obs"})
+NUMBERS = frozenset({"tract", "patch", "visit", "detector", "exposure", "day_obs", "visit_system"})
 """Dimensions whose values are integers; the others' are words."""
 
 Value = int | str
@@ -55,16 +55,20 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A data id that has been understood: the conditions that its rows fulfil, those of the dimensions first."""
+    """A data id that has been understood: the conditions that its rows fulfil, those of the dimensions first.
+
+    `implied` are values that the rows do not tell, because the visit that is asked for implies them.
+    """
 
     contract: Contract
     dataset_type: DatasetType
     conditions: tuple[Condition, ...]
+    implied: tuple[Condition, ...] = ()
 
     @property
     def values(self) -> dict[str, Value]:
         """The data id as given."""
-        return {condition.key: condition.value for condition in self.conditions}
+        return {condition.key: condition.value for condition in (*self.conditions, *self.implied)}
 
     def __str__(self) -> str:
         return " ".join([self.dataset_type.name, *(f"{key}={value}" for key, value in self.values.items())])
@@ -89,27 +93,30 @@ def understood(release: Release, skymap: str, name: str, data_id: Mapping[str, o
     QueryError
         A dimension is missing, a key is superfluous, or a value is of the wrong type.
     """
-    contract, found = dataset_type(release, name)
-    conditions = _conditions(release, skymap, contract, found, data_id)
-    missing = [key for key in found.dimensions if key not in {c.key for c in conditions}]
+    asked = partial(release, skymap, name, data_id)
+    dimensions = asked.dataset_type.dimensions
+    missing = [key for key in dimensions if key not in asked.values]
     if missing:
-        message = f"{name} needs {', '.join(found.dimensions)}; missing {', '.join(missing)}"
-        raise QueryError(message, kind="data_id", table=contract.table)
-    return Asked(contract, found, tuple(conditions))
+        message = f"{name} needs {', '.join(dimensions)}; missing {', '.join(missing)}"
+        raise QueryError(message, kind="data_id", table=asked.contract.table)
+    return asked
 
 
 def partial(release: Release, skymap: str, name: str, data_id: Mapping[str, object]) -> Asked:
     """Return the conditions of a data id that need not be complete (raises as `understood` does otherwise)."""
     contract, found = dataset_type(release, name)
-    return Asked(contract, found, tuple(_conditions(release, skymap, contract, found, data_id)))
+    conditions = _conditions(release, skymap, contract, found, data_id)
+    implied = [c for c in conditions if c.packed is None and c.key not in found.dimensions]
+    return Asked(contract, found, tuple(c for c in conditions if c not in implied), tuple(implied))
 
 
 def _conditions(
     release: Release, skymap: str, contract: Contract, found: DatasetType, data_id: Mapping[str, object]
 ) -> list[Condition]:
     ours = {"skymap": skymap, "instrument": release.instrument}
+    known = {*ours, *found.dimensions, *(IMPLIED if "visit" in found.dimensions else ())}
     for key in data_id:
-        if key not in ours and key not in found.dimensions and _where(release, contract, found, key) is None:
+        if key not in known and _where(release, contract, found, key) is None:
             hint = ", ".join(found.dimensions) or "none"
             message = f"{found.name} has no {key!r}, and its rows do not tell one; its dimensions: {hint}"
             raise QueryError(message, kind="data_id", table=contract.table)

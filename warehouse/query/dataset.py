@@ -16,6 +16,7 @@ import polars as pl
 from warehouse.contracts.contract import INPUT_ID, TRACT
 from warehouse.errors import NotFoundError
 from warehouse.query import frames, pruning
+from warehouse.query.answers import answered, collected
 from warehouse.query.dataid import Asked, Condition, understood
 from warehouse.query.deliveries import Deliveries, deliveries
 from warehouse.query.scan import read
@@ -42,7 +43,8 @@ def get(
     columns
         Columns to give, in this order; None for the release's columns of the table.
     format
-        ``polars``: a DataFrame. ``lazy``: a LazyFrame, nothing read yet. ``pandas``: with the key as its index, as the
+        ``polars``: a DataFrame. ``lazy``: a LazyFrame, nothing read yet: of a dataset that only the rows tell not to be
+        there, it has none. ``pandas``: with the key as its index, as the
         Butler gives it. ``astropy``: a Table with units and descriptions, null as masked.
     version
         A version's number, a moment, or a pinned release's name; None for now.
@@ -60,15 +62,16 @@ def get(
     root = tables.root
     asked = understood(root.contracts, root.skymap, dataset_type, data_id)
     opened = tables.open(asked.contract.table, version)
-    names = list(asked.contract.by_name) if columns is None else columns
-    opened.check(names)
+    names = opened.named(asked.contract.by_name if columns is None else columns)
     delivered = deliveries(tables, opened)
     rows = select(opened, delivered, asked, names)
     if rows is None:
-        raise _no_dataset(opened, delivered, asked)
+        if not _exists(opened, delivered, asked):
+            raise _no_dataset(opened, delivered, asked)
+        rows = read(opened, opened.files.clear(), names)
     if format == "lazy":
         return rows
-    frame = frames.collected(rows, opened.snapshot.uri)
+    frame = collected(rows, opened.snapshot.uri)
     if not frame.height and not _exists(opened, delivered, asked):
         raise _no_dataset(opened, delivered, asked)
     return frames.given(frame, asked.contract, format)
@@ -89,6 +92,8 @@ def select(opened: Opened, delivered: Deliveries, asked: Asked, columns: Sequenc
         inputs = delivered.concerned(asked)
     if inputs is not None:
         mask &= _in_their_tracts(opened, inputs)
+    if asked.implied:
+        filters.append(~pl.col(INPUT_ID).is_in(delivered.contradicting(asked).get_column(INPUT_ID).to_list()))
     for condition in conditions:
         mask &= _may_hold(opened, condition)
         if not _is_partition(opened, condition):
@@ -181,7 +186,7 @@ def ids_of_rows(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataF
         return empty
     keys = [wheres[key].expr().alias(key) for key in dimensions]
     counted = rows.group_by(keys).agg(pl.len().alias("rows")).drop_nulls()
-    with frames.answered(opened.snapshot.uri):
+    with answered(opened.snapshot.uri):
         return counted.collect(engine="streaming")
 
 

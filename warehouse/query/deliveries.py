@@ -38,12 +38,17 @@ class Deliveries:
         agree = [_agrees(condition) for condition in asked.conditions]
         return self.inputs.filter(*agree)
 
+    def contradicting(self, asked: Asked) -> pl.DataFrame:
+        """Return the inputs whose own data id has another value than one that the visit implies."""
+        return self.inputs.filter(~pl.all_horizontal([_agrees(condition) for condition in asked.implied]))
+
     def exact(self, asked: Asked) -> pl.DataFrame:
         """Return the inputs that are this dataset: of its dataset type, with its dimensions' values."""
         dimensions = asked.dataset_type.dimensions
         conditions = [c for c in asked.conditions if c.key in dimensions]
         of_type = self.inputs.filter(dataset_type=asked.dataset_type.name)
-        return of_type.filter(*(_told(c.key) == str(c.value) for c in conditions))
+        implied = (_agrees(condition) for condition in asked.implied)
+        return of_type.filter(*(_told(c.key) == str(c.value) for c in conditions), *implied)
 
     def data_ids(self, asked: Asked) -> pl.DataFrame | None:
         """Return the data ids that were delivered as `asked`'s dataset type, with their rows.

@@ -1,22 +1,15 @@
-"""Frames as other tools like them: pandas with the key as its index, astropy with units (imported when asked for).
-
-And what there is to say where the rows of a lazy one cannot be had.
-"""
+"""Frames as other tools like them: pandas with the key as its index, astropy with units. Imported when asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from polars.exceptions import PolarsError
 
 from warehouse.contracts.contract import Contract
 from warehouse.errors import QueryError, near_misses
-from warehouse.faults import translated
 
 FORMATS = ("polars", "lazy", "pandas", "astropy")
 
@@ -25,37 +18,6 @@ def check(wanted: str) -> None:
     """Refuse a format that there is not (QueryError)."""
     if wanted not in FORMATS:
         raise QueryError(f"no format {wanted!r}; {near_misses(wanted, FORMATS)}", kind="format")
-
-
-def first_line(error: Exception) -> str:
-    """Return what Polars says is wrong, without the plan that it prints below."""
-    return str(error).split("\n", 1)[0]
-
-
-@contextmanager
-def answered(uri: str, doing: str = "reading") -> Iterator[None]:
-    """Translate what goes wrong in the block while a lazy frame's rows are read, or written; `doing` says which.
-
-    Raises
-    ------
-    InputError
-        A file of the table is gone: `maintain` has removed it meanwhile, or somebody else has.
-    StorageError
-        The store fails.
-    QueryError
-        The question itself is wrong, which shows only at its rows: a number held against a text.
-    """
-    try:
-        with translated(uri, doing):
-            yield
-    except PolarsError as error:
-        raise QueryError(f"the rows cannot be made ({doing}): {first_line(error)}", kind="rows", uri=uri) from error
-
-
-def collected(frame: pl.LazyFrame, uri: str) -> pl.DataFrame:
-    """Return the rows of a lazy frame, with what can go wrong translated (see `answered`)."""
-    with answered(uri):
-        return frame.collect()
 
 
 def given(frame: pl.DataFrame, contract: Contract, wanted: str) -> Any:  # noqa: ANN401 - what it is, `wanted` says

@@ -17,7 +17,7 @@ import polars as pl
 from warehouse.contracts.contract import Contract, Packed
 from warehouse.errors import NotFoundError, QueryError
 from warehouse.query import pruning
-from warehouse.query.frames import answered
+from warehouse.query.answers import answered
 from warehouse.query.scan import read
 from warehouse.query.tables import Opened, Tables, Version
 
@@ -55,7 +55,7 @@ def lightcurve(
     Returns
     -------
     pl.DataFrame
-        Times and bands are null for rows whose visit is not in Visit.
+        Times are null for rows whose visit is not in Visit, and bands where the rows do not tell their own either.
 
     Raises
     ------
@@ -68,16 +68,18 @@ def lightcurve(
     ids = _numbers(given)
     contract, column = _table_of(tables, owner, detections=detections)
     opened = tables.open(contract.table, version)
-    wanted = list(contract.by_name) if columns is None else columns
-    opened.check(wanted)
+    wanted = opened.named(contract.by_name if columns is None else columns)
+    own = [BAND] if BAND in contract.by_name else []
     visit = _visit_of(tables, contract)
     with answered(opened.snapshot.uri):
-        rows = _rows(opened, column, ids, [*map(pl.col, dict.fromkeys([column, *wanted])), visit.alias("__visit")])
+        read_too = dict.fromkeys([column, *own, *wanted])
+        rows = _rows(opened, column, ids, [*map(pl.col, read_too), visit.alias("__visit")])
     times = _times(tables, version)
     time = times.columns[1]
     found = rows.join(times, left_on="__visit", right_on=VISIT, how="left", suffix="__of_visit")
+    band = pl.coalesce(BAND, f"{BAND}__of_visit") if own else pl.col(BAND)
     return _ordered(found, column, time).select(
-        pl.col(column), pl.col("__visit").alias(VISIT), time, BAND, pl.col(_rest(wanted, (column, VISIT, time, BAND)))
+        pl.col(column), pl.col("__visit").alias(VISIT), time, band, pl.col(_rest(wanted, (column, VISIT, time, BAND)))
     )
 
 
@@ -93,11 +95,16 @@ def _asked(object_id: Ids | None, dia_object_id: Ids | None, *, detections: bool
 
 def _numbers(ids: Ids) -> npt.NDArray[np.int64]:
     """Return the ids sorted, each once (QueryError where they are no integers)."""
-    given = np.asarray([ids] if not isinstance(ids, Iterable) else ids if hasattr(ids, "__array__") else list(ids))
-    given = np.atleast_1d(given)
+    if isinstance(ids, str | bytes):
+        raise QueryError(f"expected integer ids, found {ids!r}", kind="lightcurve")
+    listed = [ids] if not isinstance(ids, Iterable) else ids if hasattr(ids, "__array__") else list(ids)
+    try:
+        given = np.atleast_1d(np.asarray(listed))
+    except ValueError as error:
+        raise QueryError("expected one list of integer ids, found lists within it", kind="lightcurve") from error
     if not given.size:
         return np.empty(0, np.int64)
-    if given.dtype.kind not in "iu" or given.ndim != 1:
+    if given.dtype.kind not in "iu" or given.ndim != 1 or given.max() > np.iinfo(np.int64).max:
         raise QueryError(f"expected integer ids, found {given.dtype} {given[:3].tolist()}", kind="lightcurve")
     return np.unique(given.astype(np.int64))
 
@@ -169,7 +176,8 @@ def _times(tables: Tables, version: Version | None) -> pl.DataFrame:
         message = "light curves take their times and bands from this table, and nothing has been loaded into it"
         raise NotFoundError(message, kind="table", table="Visit", uri=tables.root.uri)
     names = [VISIT, visits.time, BAND]
-    return known.once("times", read(known, known.files, names).unique(VISIT, keep="any").collect)
+    with answered(known.snapshot.uri):
+        return known.once("times", read(known, known.files, names).unique(VISIT, keep="any").collect)
 
 
 def _ordered(found: pl.DataFrame, column: str, time: str) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from warehouse.config import Settings
 from warehouse.contracts.contract import Contract
 from warehouse.errors import QueryError
 from warehouse.query import frames
+from warehouse.query.answers import answered
 
 _STREAMED: dict[str, Callable[..., Any]] = {
     ".parquet": pl.LazyFrame.sink_parquet,
@@ -55,7 +56,7 @@ def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract |
     if contract is None or storage.scheme(out) != "file":
         message = f"{suffix} holds the rows of one table, in a local file; expected one of {', '.join(_STREAMED)}"
         raise QueryError(message, kind="format", uri=out)
-    with frames.answered(out, "writing"):
+    with answered(out, "writing"):
         found = frame.collect()
         frames.to_astropy(found.select(_as_text(found)), contract).write(out, format=_ASTROPY[suffix], overwrite=True)
     return found.height
@@ -82,6 +83,6 @@ def _stream(frame: pl.LazyFrame, out: str, sink: Callable[..., Any], settings: S
         return batch
 
     options = storage.polars_options(out, settings) or None
-    with frames.answered(out, "writing"):
+    with answered(out, "writing"):
         sink(frame.map_batches(counted, streamable=True), out, storage_options=options, credential_provider=None)
     return sum(heights)

@@ -58,14 +58,13 @@ def scan(
         No region, or one that the table cannot be asked for.
     """
     opened = tables.open(table, version)
-    if columns is not None:
-        opened.check(columns)
+    names = None if columns is None else opened.named(columns)
     chosen, rows = (choose or chosen_rows)(opened, region)
     wanted = [*([] if rows is None else [rows]), *([_primary(opened)] if primary else [])]
-    if columns is None:
+    if names is None:
         return read(opened, chosen).filter(*wanted)
-    needed = [*columns, *(name for expr in wanted for name in expr.meta.root_names())]
-    return read(opened, chosen, needed).filter(*wanted).select(columns)
+    needed = [*names, *(name for expr in wanted for name in expr.meta.root_names())]
+    return read(opened, chosen, needed).filter(*wanted).select(names)
 
 
 def files(

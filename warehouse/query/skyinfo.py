@@ -9,8 +9,8 @@ import polars as pl
 
 from warehouse.contracts.contract import PATCH, TRACT
 from warehouse.errors import QueryError
+from warehouse.query.answers import answered
 from warehouse.query.areas import Area
-from warehouse.query.frames import answered
 from warehouse.query.scan import chosen_rows, read
 from warehouse.query.tables import Opened, Tables, Version
 
@@ -106,9 +106,10 @@ def _measured(opened: Opened, files: pl.DataFrame, rows: pl.Expr | None) -> pl.D
 def _either(name: str) -> pl.Expr:
     """Return the plain figure, or for a patch through RA 0 the one that was taken with RA 0 in its middle."""
     turned = pl.col(f"turned_{name}")
+    east = turned + 360.0  # which rounds to 360 for the least below 0
     return (
         pl.when(_unclear())
-        .then(turned + pl.when(turned < 0).then(360.0).otherwise(0.0))
+        .then(pl.when((turned < 0) & (east < 360)).then(east).otherwise(turned.clip(lower_bound=0.0)))
         .otherwise(pl.col(f"ra_{name}_deg"))
         .alias(f"ra_{name}_deg")
     )

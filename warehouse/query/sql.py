@@ -12,12 +12,13 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from warehouse.errors import NotFoundError, QueryError, near_misses
-from warehouse.query import frames
+from warehouse.query.answers import first_line
 from warehouse.query.scan import read
 from warehouse.query.tables import Tables, Version
 
 # In one pass, because each of the three may hold what would begin another: "-- the reader's choice".
 _TOKENS = re.compile(r"""(--[^\n]*|/\*.*?\*/)|('(?:[^']|'')*')|"[^"]*"|`[^`]*`""", re.DOTALL)
+_FILES = re.compile(r"\b(?:read|scan)_\w+\s*\(", re.IGNORECASE)  # Polars' functions that read any file
 _WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What Polars says of a query, in the first line of an error; below it stands its whole plan.
 _NO_TABLE = re.compile(r"relation '([^']*)' was not found")
@@ -49,6 +50,8 @@ def query(tables: Tables, sql: str, *, version: Version | None = None) -> pl.Laz
     plain = _TOKENS.sub(_without, sql).strip()
     if not re.match(r"\(*\s*(SELECT|WITH)\b", plain, re.IGNORECASE):
         raise QueryError(f"expected a query, SELECT or WITH ... SELECT, found {sql[:60]!r}", kind="sql")
+    if outside := _FILES.search(plain):
+        raise QueryError(f"expected tables of the warehouse, found a file: {outside.group()}...", kind="sql")
     named = [name for name in dict.fromkeys(_WORDS.findall(plain)) if name in tables.contracts]
     if isinstance(version, int) and len(named) > 1:
         message = f"version {version} counts one table's versions, and the query names {', '.join(named)}"
@@ -71,7 +74,7 @@ def _without(token: re.Match[str]) -> str:
 
 def _refused(tables: Tables, named: list[str], error: PolarsError) -> QueryError | NotFoundError:
     """Return what is wrong with a query: a table or column that there is not, a table that holds nothing, its words."""
-    said = frames.first_line(error)
+    said = first_line(error)
     if column := _NO_COLUMN.search(said):
         there = _COLUMNS.search(said)
         own = (name for table in named for name in tables.contract(table).arrow_schema.names)

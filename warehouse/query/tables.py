@@ -8,7 +8,7 @@ opened. Which files a question needs is the business of `warehouse.query.pruning
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -76,15 +76,28 @@ class Opened:
         made: T = kept[1]
         return made
 
-    def check(self, columns: Sequence[str]) -> None:
-        """Refuse names that are no columns of the table (NotFoundError with the near misses), and what is no list."""
-        if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
-            message = f"expected a list of columns' names, found {columns!r}"
+    def named(self, columns: Iterable[str]) -> list[str]:
+        """Return the columns' names as a list.
+
+        Raises
+        ------
+        QueryError
+            No list of names, an empty one, or one that names a column twice.
+        NotFoundError
+            No such column; with the near misses.
+        """
+        names = [columns] if isinstance(columns, str) else list(columns)
+        if isinstance(columns, str) or not names or not all(isinstance(name, str) for name in names):
+            message = f"expected a list of columns' names, found {columns if isinstance(columns, str) else names!r}"
             raise QueryError(message, kind="columns", table=self.table)
-        for name in columns:
+        for name in names:
             if name not in self.schema:
                 message = f"no column {name!r}; {near_misses(name, self.schema)}"
                 raise NotFoundError(message, kind="column", table=self.table)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise QueryError(f"the column {twice} is named twice", kind="columns", table=self.table)
+        return names
 
     def position(self) -> tuple[str, str]:
         """Return the names of the RA and Dec columns (QueryError where the table has none)."""

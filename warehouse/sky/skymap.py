@@ -332,7 +332,10 @@ class SkyMap:
 
 
 def _within(number: npt.ArrayLike, total: int, what: str) -> Ints:
-    numbers = _ints(number)
+    try:
+        numbers = _ints(number)
+    except OverflowError:
+        raise NotFoundError(f"{what} 0 to {total - 1}, found {number!r}", kind="tract") from None
     wrong = numbers[(numbers < 0) | (numbers >= total)]
     if wrong.size:
         raise NotFoundError(f"{what} 0 to {total - 1}, found {wrong.flat[0]}", kind="tract")
