@@ -46,7 +46,7 @@ def demo(tmp_path_factory) -> Path:
     wh.materialise()
     draw = partial(simulate_images, str(folder / "images"), objects=1200, radius=0.2, settings=SETTINGS)
     draw(visits=6, dataset_types=["deepCoadd"], patches=1, bands="i")
-    draw(visits=1, dataset_types=["calexp", "goodSeeingDiff_differenceExp"], only={"detector": ["R22_S11"]})
+    draw(visits=1, dataset_types=["calexp", "goodSeeingDiff_differenceExp"], only={"detector": ["R22_S00"]})
     wh.register_images(str(folder / "images"))
     return folder
 
