@@ -61,9 +61,9 @@ def record(page: Path, session: Session, demo: Path) -> None:
 
 
 def variables() -> dict[str, str]:
-    """Return the variables of a reader's shell."""
+    """Return the variables of a reader's shell; a terminal has a width, and tables keep to it."""
     beside = Path(sys.executable).parent
-    return {"PATH": f"{beside}{os.pathsep}{os.environ['PATH']}", "MPLBACKEND": "Agg"}
+    return {"PATH": f"{beside}{os.pathsep}{os.environ['PATH']}", "MPLBACKEND": "Agg", "COLUMNS": "110"}
 
 
 def _demo(folder: Path) -> Path:
