@@ -182,7 +182,7 @@ def test_the_butlers_whole_data_id_may_be_given(wh):
 def test_what_contradicts_the_visit_has_no_rows(wh):
     visit = wh.data_ids("sourceTable_visit")["visit"][0]
     assert wh.get("sourceTable_visit", visit=visit, physical_filter="g_other").height == 0  # as each row tells
-    with pytest.raises(NotFoundError, match="no sourceTable_visit visit=.* day_obs=19990101"):
+    with pytest.raises(NotFoundError, match=r"no sourceTable_visit visit=.* day_obs=19990101"):
         wh.get("sourceTable_visit", visit=visit, day_obs=19990101)
     with pytest.raises(QueryError, match="has no 'visit_system'"):
         wh.get("objectTable", tract=3831, patch=9, visit_system=1)

@@ -105,7 +105,7 @@ def show(
 ) -> None:
     """Draw an image: asinh-zscale, with sky axes and a scale bar.
 
-    For example: tractlake images show calexp visit=192350 detector=94 --out calexp.png
+    For example: tractlake images show calexp visit=192350 detector=90 --out calexp.png
     """
     from warehouse.images.show import draw
 
