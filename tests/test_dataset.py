@@ -177,6 +177,19 @@ def test_the_butlers_whole_data_id_may_be_given(wh):
             own |= {"detector": wh.data_ids(name, **own)["detector"][0]} if "detector" in keys else {}
             whole = {**item.data_id, **own} | ({"visit_system": 1} if "visit" in keys else {})
             assert wh.get(name, **whole).equals(wh.get(name, **own))
+            assert wh.get(name, whole).equals(wh.get(name, **own))
+
+
+def test_a_data_id_is_a_mapping_or_keywords_and_keywords_count(wh):
+    first, second = wh.data_ids("objectTable").drop("rows").head(2).rows(named=True)
+    assert wh.get("objectTable", first, **second).equals(wh.get("objectTable", second))
+    assert wh.data_ids("objectTable", first).equals(wh.data_ids("objectTable", **first))
+    for wrong in ("tract=1", [first]):
+        with pytest.raises(QueryError, match="expected a data id as a mapping"):
+            wh.get("objectTable", wrong)
+    for key in ("columns", "version", "dataset_type"):
+        with pytest.raises(QueryError, match=f"objectTable has no '{key}'"):
+            wh.get("objectTable", {**first, key: 3})
 
 
 def test_what_contradicts_the_visit_has_no_rows(wh):

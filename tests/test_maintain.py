@@ -2,12 +2,14 @@
 
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 from support import content, skies
+from warehouse import Warehouse
 from warehouse.errors import NotFoundError, QueryError, WarehouseError
 from warehouse.lake import ledger, maintain, pins
 from warehouse.simulate.damage import KINDS
@@ -196,6 +198,17 @@ def test_there_is_nothing_to_clean_where_there_is_no_table(world):
         world.warehouse.maintain("Sorce", hours=0)
     with pytest.raises(QueryError, match="0 or more, found -1"):
         world.warehouse.maintain(hours=-1)
+
+
+def test_ledger_and_quarantine_that_were_lost_are_made_again(world):
+    world.warehouse.ingest(TABLE, str(world.tree))
+    before = content.ledger(world.warehouse, TABLE)
+    for name in (ledger.LEDGER, ledger.QUARANTINE):
+        shutil.rmtree(Path(world.warehouse.uri) / name)
+    again = Warehouse.open(world.warehouse.uri, settings=world.warehouse.settings)
+    again.maintain()
+    assert content.ledger(again, TABLE).equals(before)
+    assert all(finding.holds for finding in again.audit())
 
 
 def test_a_pin_of_a_version_that_is_not_there_is_named(world):

@@ -5,7 +5,7 @@ Thin on purpose: each method names one function of the rooms below and hands it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +36,9 @@ from warehouse.sky.skymap import SkyMap
 from warehouse.truth import materialise
 from warehouse.verbs.images import ImageVerbs
 from warehouse.verbs.truth import TruthVerbs
+
+DataId = Mapping[str, int | str]
+"""A Butler data id: a value for each dimension; what a visit implies may be in it, too."""
 
 
 class Warehouse(ImageVerbs, TruthVerbs):
@@ -302,14 +305,17 @@ class Warehouse(ImageVerbs, TruthVerbs):
         images = finding.registered_types(self._registered(None)) if self._tables.loaded(IMAGE) else {}
         return catalogue.dataset_types(self._tables, pattern, more=images)
 
-    def data_ids(self, dataset_type: str, *, version: Version | None = None, **data_id: int | str) -> pl.DataFrame:
+    def data_ids(
+        self, dataset_type: str, data_id: DataId | None = None, /, *, version: Version | None = None, **keys: int | str
+    ) -> pl.DataFrame:
         """Return the data ids of a dataset type that have the given values, sorted: dimensions, and how many rows each.
 
         Of images, whose data ids have no rows, the files' URIs.
         """
+        wanted = _merged(data_id, keys)
         if finding.is_image_type(self.root, dataset_type):
-            return finding.data_ids(self._registered(version), dataset_type, data_id)
-        return catalogue.data_ids(self._tables, dataset_type, version=version, **data_id)
+            return finding.data_ids(self._registered(version), dataset_type, wanted)
+        return catalogue.data_ids(self._tables, dataset_type, wanted, version=version)
 
     def scan(
         self,
@@ -334,23 +340,26 @@ class Warehouse(ImageVerbs, TruthVerbs):
     def get(
         self,
         dataset_type: str,
+        data_id: DataId | None = None,
+        /,
         *,
         columns: Sequence[str] | None = None,
         format: Format = "polars",  # noqa: A002 - the word that astropy and pandas users write
         version: Version | None = None,
-        **data_id: int | str,
+        **keys: int | str,
     ) -> Any:  # noqa: ANN401 - what it is, `format` says
-        """Return a dataset by Butler dataset type and data id.
+        """Return a dataset by Butler dataset type and data id: a mapping, keywords, or both, of which these count.
 
         Of a catalogue its rows, see `warehouse.query.dataset.get`; of an image astropy's ``CCDData``, see
         `warehouse.images.pixels.read_image`, and then neither columns nor a format can be chosen.
         """
+        wanted = _merged(data_id, keys)
         if finding.is_image_type(self.root, dataset_type):
             if columns is not None or format != "polars":
                 raise QueryError(f"{dataset_type} is an image: it has no columns and one form", kind="format")
-            row = finding.find(self._registered(version), dataset_type, data_id)
+            row = finding.find(self._registered(version), dataset_type, wanted)
             return pixels.read_image(row["uri"], self.settings)
-        return dataset.get(self._tables, dataset_type, columns=columns, format=format, version=version, **data_id)
+        return dataset.get(self._tables, dataset_type, wanted, columns=columns, format=format, version=version)
 
     def lightcurve(
         self,
@@ -394,3 +403,9 @@ class Warehouse(ImageVerbs, TruthVerbs):
         """Remove a pinned release's name; `maintain` may then remove what only it needed."""
         self._writable()
         pins.unpin(self.root, name, self.settings)
+
+
+def _merged(data_id: DataId | None, keys: DataId) -> dict[str, int | str]:
+    if data_id is not None and not isinstance(data_id, Mapping):
+        raise QueryError(f"expected a data id as a mapping or as keywords, found {data_id!r}", kind="data_id")
+    return {**(data_id or {}), **keys}

@@ -87,6 +87,11 @@ class Release:
         return tuple(done)
 
     @cached_property
+    def every(self) -> Mapping[str, Contract]:
+        """The contracts of all tables by name: the release's in `order`, then our own."""
+        return {**{name: self.tables[name] for name in self.order}, **self.derived}
+
+    @cached_property
     def derived(self) -> Mapping[str, Contract]:
         """The contracts of our own tables, which are made of the release's (`warehouse.contracts.derived`)."""
         from warehouse.contracts.derived import derived
@@ -108,7 +113,7 @@ class Release:
         """
         found = self.tables.get(table) or self.derived.get(table)
         if found is None:
-            hint = near_misses(table, {**self.tables, **self.derived})
+            hint = near_misses(table, self.every)
             raise NotFoundError(f"{self.name} has no table {table!r}; {hint}", kind="table")
         return found
 

@@ -54,7 +54,7 @@ class Finding:
 def audit(root: Root, settings: Settings, *, tables: tuple[str, ...] = ()) -> list[Finding]:
     """Look at tables (all that exist, where none is named); return every finding, also those that hold."""
     findings: list[Finding] = []
-    for table in tables or (*root.contracts.order, *root.contracts.derived):
+    for table in tables or root.contracts.every:
         contract = root.contract(table)
         try:
             snapshot = delta.snapshot(root.table_uri(table), settings)

@@ -229,7 +229,11 @@ def catch_up(root: str, table: str, settings: Settings, *, newest: int | None = 
 
 def _record(root: str, table: str, name: str, newest: int, settings: Settings) -> None:
     uri = storage.join(root, name)
-    base = delta.snapshot(uri, settings)
+    try:
+        base = delta.snapshot(uri, settings)
+    except NotFoundError:  # somebody has removed it: all of it is made again from the logs
+        create(root, settings)
+        base = delta.snapshot(uri, settings)
     mark = f"record:{table}"
     since = base.mark(mark)
     if since >= newest:

@@ -60,12 +60,12 @@ def maintain(
     for table in set(tables) - {ledger.LEDGER, ledger.QUARANTINE}:
         root.contract(table)
     done = []
-    for table in tables or (*root.contracts.order, *root.contracts.derived, ledger.LEDGER, ledger.QUARANTINE):
+    for table in tables or (*root.contracts.every, ledger.LEDGER, ledger.QUARANTINE):
         uri = root.table_uri(table)
         if not delta.exists(uri, settings):
             continue
         stale = _old(uri, STAGING, hours, settings)
-        if table in root.contracts.tables:
+        if table in root.contracts.every:
             ledger.catch_up(root.uri, table, settings)
             stale += _unnamed(root, table, hours, settings)
         form = _growing(root, table)

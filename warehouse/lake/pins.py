@@ -62,7 +62,7 @@ def holds_present(root: Root, settings: Settings) -> bool:
 def present(root: Root, settings: Settings) -> dict[str, int]:
     """Return the present version of every table that has been loaded, looked up one after the other."""
     found = {}
-    for table in (*root.contracts.tables, *root.contracts.derived):
+    for table in root.contracts.every:
         try:
             found[table] = delta.snapshot(root.table_uri(table), settings).version
         except NotFoundError:

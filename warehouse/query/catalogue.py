@@ -48,15 +48,17 @@ def dataset_types(
     return pl.DataFrame(found, schema=schema, orient="row")
 
 
-def data_ids(tables: Tables, dataset_type: str, *, version: Version | None = None, **data_id: object) -> pl.DataFrame:
+def data_ids(
+    tables: Tables, dataset_type: str, data_id: Mapping[str, object], *, version: Version | None = None
+) -> pl.DataFrame:
     """Return the data ids of a dataset type that the warehouse holds, sorted: its dimensions, and their rows.
 
     Parameters
     ----------
-    version
-        A version's number, a moment, or a pinned release's name; None for now.
     data_id
         Values that the data ids shall have; none of them for all.
+    version
+        A version's number, a moment, or a pinned release's name; None for now.
 
     Raises
     ------

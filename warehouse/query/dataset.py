@@ -6,7 +6,7 @@ there were is the business of `warehouse.query.deliveries`, what a data id means
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -28,11 +28,11 @@ Format = Literal["polars", "lazy", "pandas", "astropy"]
 def get(
     tables: Tables,
     dataset_type: str,
+    data_id: Mapping[str, object],
     *,
     columns: Sequence[str] | None = None,
     format: Format = "polars",  # noqa: A002 - the word that astropy and pandas users write
     version: Version | None = None,
-    **data_id: object,
 ) -> Any:  # noqa: ANN401 - what it is, `format` says
     """Return the rows of one dataset, as committed: what was quarantined is not among them.
 
@@ -40,6 +40,8 @@ def get(
     ----------
     dataset_type
         A Butler dataset type that delivers a table, such as ``objectTable``.
+    data_id
+        A value for each dimension; further keys, such as ``band`` or ``detector``, narrow the rows where these tell.
     columns
         Columns to give, in this order; None for the release's columns of the table.
     format
@@ -48,8 +50,6 @@ def get(
         Butler gives it. ``astropy``: a Table with units and descriptions, null as masked.
     version
         A version's number, a moment, or a pinned release's name; None for now.
-    data_id
-        A value for each dimension; further keys, such as ``band`` or ``detector``, narrow the rows where these tell.
 
     Raises
     ------

@@ -144,7 +144,7 @@ class Tables:
     @cached_property
     def contracts(self) -> Mapping[str, Contract]:
         """The contracts of all tables that can be asked for, by name."""
-        return {**self.root.contracts.tables, **self.root.contracts.derived, **self.more}
+        return {**self.root.contracts.every, **self.more}
 
     def contract(self, table: str) -> Contract:
         """Return a table's contract (NotFoundError names the near misses)."""

@@ -162,7 +162,7 @@ def _plan(root: Root, settings: Settings, how: MatchSettings | None, *, replace:
     if fed and not replace:
         message = (
             f"this table is fed by {counted(len(fed), 'file')}, such as {fed[0].uri}; a match of our own would "
-            "replace them all: say so (replace), or keep them"
+            "replace them all: say so (--replace), or keep them"
         )
         raise ContractError(message, kind="overlap", table=MATCHES, uri=root.uri)
     note = last_note(base, NOTE, settings)
