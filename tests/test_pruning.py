@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from support.small_warehouse import POINTS, append, points, points_contract
+from warehouse.lake import bounds
 from warehouse.query import pruning
 from warehouse.sky.regions import Cone
 
@@ -28,19 +29,19 @@ def named(opened, mask):
 
 
 def test_ranges_of_a_column(opened):
-    assert named(opened, pruning.between(opened, "id", 0, 9)) == {"first", "unknown"}
-    assert named(opened, pruning.between(opened, "id", 9, 10)) == {"first", "second", "unknown"}
-    assert named(opened, pruning.between(opened, "id", 20, 499)) == {"unknown"}
-    assert named(opened, pruning.between(opened, "dec", 44.0, 46.0)) == {"second", "unknown"}
-    assert pruning.between(opened, "no statistics", 1, 2).all()
+    assert named(opened, bounds.between(opened.files, "id", 0, 9)) == {"first", "unknown"}
+    assert named(opened, bounds.between(opened.files, "id", 9, 10)) == {"first", "second", "unknown"}
+    assert named(opened, bounds.between(opened.files, "id", 20, 499)) == {"unknown"}
+    assert named(opened, bounds.between(opened.files, "dec", 44.0, 46.0)) == {"second", "unknown"}
+    assert bounds.between(opened.files, "no statistics", 1, 2).all()
 
 
 def test_ids_of_a_column(opened):
-    assert named(opened, pruning.holding(opened, "id", np.array([0]))) == {"first", "unknown"}
-    assert named(opened, pruning.holding(opened, "id", np.array([-5, 19, 1000]))) == {"second", "unknown"}
-    assert named(opened, pruning.holding(opened, "id", np.array([-5, 20, 2**62]))) == {"unknown"}
-    assert named(opened, pruning.holding(opened, "id", np.array([], np.int64))) == {"unknown"}
-    assert pruning.holding(opened, "no statistics", np.array([1])).all()
+    assert named(opened, bounds.holding(opened.files, "id", np.array([0]))) == {"first", "unknown"}
+    assert named(opened, bounds.holding(opened.files, "id", np.array([-5, 19, 1000]))) == {"second", "unknown"}
+    assert named(opened, bounds.holding(opened.files, "id", np.array([-5, 20, 2**62]))) == {"unknown"}
+    assert named(opened, bounds.holding(opened.files, "id", np.array([], np.int64))) == {"unknown"}
+    assert bounds.holding(opened.files, "no statistics", np.array([1])).all()
 
 
 def test_extents_on_the_sky_and_where_they_are_not_told_the_patch(opened):

@@ -21,6 +21,7 @@ from warehouse.contracts.image import IMAGE, image_contract, image_types
 from warehouse.errors import NotFoundError, QueryError, near_misses
 from warehouse.images.inputs import known_type
 from warehouse.images.rows import OBSCORE
+from warehouse.lake import bounds
 from warehouse.lake.root import Root
 from warehouse.readers.paths import detector_number
 from warehouse.sky import sphere
@@ -130,7 +131,7 @@ def images(
         filters.append(pl.col("band") == band)
     if time is not None:
         begin, end = (_mjd(moment) for moment in time)
-        files = files.filter(_may_lie(files, "mid_time_mjd", begin, end))
+        files = files.filter(bounds.between(files, "mid_time_mjd", begin, end))
         filters.append(pl.col("mid_time_mjd").is_between(begin, end))
     if places is not None:
         files, reached = touching(registered.root, IMAGE, files, places)
@@ -195,14 +196,6 @@ def _near(files: pl.DataFrame, extent: Extent, region: Region) -> Any:  # noqa: 
     return mask
 
 
-def _may_lie(files: pl.DataFrame, column: str, low: float, high: float) -> pl.Expr:
-    """Return which files may hold a value between two; a statistic that is not there rules nothing out."""
-    if not {f"min.{column}", f"max.{column}"} <= set(files.columns):
-        return pl.lit(value=True)
-    apart = (pl.col(f"max.{column}") < low) | (pl.col(f"min.{column}") > high)
-    return ~apart.fill_null(value=False)
-
-
 def _mjd(moment: Time) -> float:
     if isinstance(moment, datetime):
         from astropy.time import Time as Moment
@@ -239,7 +232,7 @@ def find(registered: Registered, dataset_type: str, data_id: Mapping[str, object
     files = registered.files
     for name in ("visit", "detector"):
         if name in wanted:
-            files = files.filter(_may_lie(files, name, wanted[name], wanted[name]))
+            files = files.filter(bounds.between(files, name, wanted[name], wanted[name]))
     own = pl.col("dataset_type") == dataset_type
     rows = registered.read(files).filter(own, *_equal(wanted)).head(_MOST_NAMED + 1).collect()
     if rows.height == 1:

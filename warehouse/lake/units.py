@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import INPUT_ID, PATCH, TRACT, Contract
-from warehouse.lake import staged
+from warehouse.lake import bounds, staged
 from warehouse.lake.delta import Snapshot, StagedFile
+from warehouse.lake.rows import stored
 
 # A file's rows as they were, those that stay, and the writer's pages.
 COPIES = 3
@@ -62,15 +62,13 @@ def _rest(
     contract: Contract, base: Snapshot, gone: Sequence[int], settings: Settings, row: Mapping[str, Any]
 ) -> tuple[str, StagedFile | None] | None:
     """Return the path of a file that holds rows of `gone` and what is staged in its place; None where it holds none."""
-    uri = storage.join(base.uri, row["path"])
-    options = storage.polars_options(uri, settings) or None
-    ids = pl.read_parquet(uri, columns=[INPUT_ID], storage_options=options, hive_partitioning=False)
-    keep = ids.select(~pl.col(INPUT_ID).is_in(gone)).to_series()
+    rows = stored(base.uri, [row["path"]], pl.Schema(contract.file_schema), settings)
+    keep = rows.select(~pl.col(INPUT_ID).is_in(gone)).collect().to_series()
     if keep.all():
         return None
     if not keep.any():
         return row["path"], None
-    frame = pl.read_parquet(uri, storage_options=options, hive_partitioning=False).filter(keep)
+    frame = rows.collect().filter(keep)
     partition = (row[TRACT], row[PATCH]) if contract.partitioned else ()
     return row["path"], staged.write_rows(frame, contract, base.uri, settings, partition)
 
@@ -81,10 +79,4 @@ def _candidates(base: Snapshot, gone: Mapping[int, Sequence[int]]) -> pl.DataFra
     tracts = {tract for lies in gone.values() for tract in lies}
     if TRACT in files.columns and tracts:
         files = files.filter(pl.col(TRACT).is_in(tracts))
-    low, high = f"min.{INPUT_ID}", f"max.{INPUT_ID}"
-    if low not in files.columns or not files.height:
-        return files
-    ids = np.array([*sorted(gone), np.iinfo(np.int64).max])
-    # The first id not below a file's smallest must not be above its largest.
-    first = ids[np.searchsorted(ids[:-1], files.get_column(low).fill_null(0).to_numpy())]
-    return files.filter(first <= files.get_column(high).fill_null(first.max()).to_numpy())
+    return files.filter(bounds.holding(files, INPUT_ID, np.sort(np.array([*gone], np.int64))))

@@ -15,6 +15,7 @@ import polars as pl
 
 from warehouse.contracts.contract import INPUT_ID, TRACT
 from warehouse.errors import NotFoundError
+from warehouse.lake import bounds
 from warehouse.query import frames, pruning
 from warehouse.query.answers import answered, collected
 from warehouse.query.dataid import Asked, Condition, understood
@@ -86,7 +87,7 @@ def select(opened: Opened, delivered: Deliveries, asked: Asked, columns: Sequenc
     filters = []
     if inputs is not None:
         ids = np.sort(inputs.get_column(INPUT_ID).to_numpy())
-        mask &= pruning.holding(opened, INPUT_ID, ids)
+        mask &= bounds.holding(opened.files, INPUT_ID, ids)
         filters.append(pl.col(INPUT_ID).is_in(ids.tolist()))
     elif delivered.complete:
         inputs = delivered.concerned(asked)
@@ -123,17 +124,17 @@ def _is_partition(opened: Opened, condition: Condition) -> bool:
     return packed is not None and packed.column in opened.contract.partition_by and packed.divide == 1
 
 
-def _may_hold(opened: Opened, condition: Condition) -> pruning.Mask:
+def _may_hold(opened: Opened, condition: Condition) -> bounds.Mask:
     """Return which files may hold rows of a condition that the rows tell."""
     if condition.packed is not None and isinstance(condition.value, int) and _is_partition(opened, condition):
         return pruning.equal(opened, condition.packed.column, condition.value)
-    bounds = condition.bounds()
-    if bounds is None or condition.packed is None:
+    span = condition.bounds()
+    if span is None or condition.packed is None:
         return np.ones(opened.files.height, dtype=bool)
-    return pruning.between(opened, condition.packed.column, *bounds)
+    return bounds.between(opened.files, condition.packed.column, *span)
 
 
-def _in_their_tracts(opened: Opened, inputs: pl.DataFrame) -> pruning.Mask:
+def _in_their_tracts(opened: Opened, inputs: pl.DataFrame) -> bounds.Mask:
     """Return which files lie in tracts that rows of these inputs went to, as the ledger tells."""
     everywhere = np.ones(opened.files.height, dtype=bool)
     if not opened.contract.partitioned:

@@ -16,7 +16,7 @@ import polars as pl
 
 from warehouse.contracts.contract import Contract, Packed
 from warehouse.errors import NotFoundError, QueryError
-from warehouse.query import pruning
+from warehouse.lake import bounds
 from warehouse.query.answers import answered
 from warehouse.query.scan import read
 from warehouse.query.tables import Opened, Tables, Version
@@ -143,7 +143,7 @@ def _rows(opened: Opened, column: str, ids: npt.NDArray[np.int64], wanted: list[
     A few ids a file are asked of a few files at a time, side by side: held against few ids, more row groups are left
     out, and faster, than held against all. Many ids are asked of all files at once.
     """
-    chosen = opened.files.filter(pruning.holding(opened, column, ids))
+    chosen = opened.files.filter(bounds.holding(opened.files, column, ids))
     needed = [column, *(name for expr in wanted for name in expr.meta.root_names())]
     if not ids.size or not chosen.height:
         return read(opened, chosen.clear(), needed).select(wanted).collect()
@@ -151,7 +151,7 @@ def _rows(opened: Opened, column: str, ids: npt.NDArray[np.int64], wanted: list[
     if len(every) > _FEW_IDS * chosen.height:
         within = pl.col(column).is_between(every[0], every[-1])
         return read(opened, chosen, needed).filter(within & pl.col(column).is_in(every)).select(wanted).collect()
-    first, last, _ = pruning.shares(chosen, column, ids)
+    first, last, _ = bounds.shares(chosen, column, ids)
     in_order = np.argsort(first, kind="stable")
     asked = []
     for start in range(0, chosen.height, _FILES_AT_ONCE):

@@ -13,13 +13,12 @@ import numpy.typing as npt
 import polars as pl
 
 from warehouse.contracts.contract import PATCH, TRACT
+from warehouse.lake.bounds import Mask
 from warehouse.query.areas import Patch, Place, Tract
 from warehouse.query.tables import Opened
 from warehouse.sky import sphere
 from warehouse.sky.regions import Region
 
-Mask = npt.NDArray[np.bool_]
-Ids = npt.NDArray[np.int64]
 Degrees = npt.NDArray[np.float64]
 
 _MARGIN_DEG = 1e-9  # the log's JSON numbers may lose their last digit
@@ -34,36 +33,6 @@ def touching(opened: Opened, wanted: Sequence[Place]) -> Mask:
     for place in wanted:
         mask |= _in_partition(opened, place) if isinstance(place, Tract | Patch) else _in_region(opened, place)
     return mask
-
-
-def between(opened: Opened, column: str, low: float, high: float) -> Mask:
-    """Return which files may hold a row whose `column` lies in [low, high]."""
-    files = opened.files
-    if f"min.{column}" not in files.columns or f"max.{column}" not in files.columns:
-        return np.ones(files.height, dtype=bool)
-    # A null is a statistic that is not there.
-    apart = (pl.col(f"max.{column}") < low) | (pl.col(f"min.{column}") > high)
-    return files.select(~apart.fill_null(value=False)).to_series().to_numpy()
-
-
-def holding(opened: Opened, column: str, ids: Ids) -> Mask:
-    """Return which files may hold a row whose `column` is one of `ids`, which are sorted."""
-    first, last, known = shares(opened.files, column, ids)
-    return np.asarray((last > first) | ~known)
-
-
-def shares(files: pl.DataFrame, column: str, ids: Ids) -> tuple[Ids, Ids, Mask]:
-    """Return where among the sorted `ids` those begin and end that each file may hold, and whether the log tells it.
-
-    Where it does not, the file may hold them all.
-    """
-    if f"min.{column}" not in files.columns or f"max.{column}" not in files.columns:
-        return np.zeros(files.height, np.int64), np.full(files.height, len(ids)), np.zeros(files.height, dtype=bool)
-    low, high = (files.get_column(f"{end}.{column}") for end in ("min", "max"))
-    known = (low.is_not_null() & high.is_not_null()).to_numpy()
-    first = np.searchsorted(ids, low.fill_null(0).to_numpy(), "left")
-    last = np.searchsorted(ids, high.fill_null(0).to_numpy(), "right")
-    return np.where(known, first, 0), np.where(known, last, len(ids)), known
 
 
 def equal(opened: Opened, column: str, value: int) -> Mask:

@@ -16,6 +16,7 @@ import polars as pl
 
 from warehouse.config import Settings
 from warehouse.contracts.contract import TRACT
+from warehouse.lake import bounds
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.root import Root
 from warehouse.truth import tables
@@ -100,14 +101,7 @@ def _loose(root: Root, tract: int, slices: Slices, settings: Settings) -> pl.Dat
 
 def _near(slices: Mapping[int, Slice], snapshot: Snapshot, ids: pl.Series) -> list[Slice]:
     """Return the files that may hold one of the object ids, by the statistics in the log."""
-    files = snapshot.files
-    if not {"min.objectId", "max.objectId"} <= set(files.columns) or not ids.len():
-        return list(slices.values()) if ids.len() else []
-    wanted = np.append(np.sort(ids.to_numpy()), np.iinfo(np.int64).max)
-    low = files["min.objectId"].fill_null(np.iinfo(np.int64).min).to_numpy()
-    high = files["max.objectId"].fill_null(np.iinfo(np.int64).max).to_numpy()
-    # The first id not below a file's smallest must not be above its largest.
-    may = set(files["path"].filter(pl.Series(wanted[np.searchsorted(wanted[:-1], low)] <= high)))
+    may = set(snapshot.files.filter(bounds.holding(snapshot.files, "objectId", np.sort(ids.to_numpy())))["path"])
     chosen = (Slice(part.uri, tuple(file for file in part.files if file.path in may)) for part in slices.values())
     return [part for part in chosen if part.files]
 
