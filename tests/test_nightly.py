@@ -1,16 +1,18 @@
 """What a nightly run pins is what it has audited, whoever else writes meanwhile."""
 
+import logging
 import uuid
 
 import pytest
 
-from flows.nightly import audited, refuse_behind
+from flows.nightly import audited, nightly, refuse_behind
+from flows.truthing import materialise_summary
 from support import misplaced
 from support.small_warehouse import SETTINGS, simulated
 from warehouse import Warehouse
 from warehouse.errors import ConflictError, QualityError
 from warehouse.lake import delta, pins
-from warehouse.truth.materialise import inputs_are_there
+from warehouse.truth.materialise import MaterialiseReport, inputs_are_there
 
 
 class Busy(Warehouse):
@@ -75,6 +77,32 @@ def test_a_tract_of_object_truth_that_stayed_behind_is_no_night_to_pin():
     refuse_behind({"failed": {}})
     with pytest.raises(QualityError, match=r"ObjectTruth.*2 tracts stayed behind, nothing was pinned; tract 7: a key"):
         refuse_behind({"failed": {7: "a key stands twice", 9: "so does another"}})
+
+
+@pytest.fixture
+def night(wh, monkeypatch):
+    """The flow's own function, without Prefect about it: a night whose inputs are all there already."""
+    monkeypatch.setattr("flows.nightly.get_run_logger", lambda: logging.getLogger("nightly"))
+    monkeypatch.setattr("flows.nightly.create_markdown_artifact", lambda *_, **__: None)
+    monkeypatch.setattr("flows.nightly.PrefectTasks", lambda: None)
+    visits = str(simulated().files("visitTable")[0])
+    return lambda **told: nightly.fn(wh.uri, [visits], memory="1GiB", workers=2, **told)
+
+
+def test_a_night_that_brought_nothing_pins_only_what_no_pin_holds(wh, night):
+    first = night(materialise=False)["pin"]
+    assert first is not None
+    assert night(materialise=False)["pin"] is None
+    assert [pin.name for pin in wh.pins()] == [first]
+
+
+def test_a_night_that_leaves_a_tract_behind_fails_without_a_pin(wh, night, monkeypatch):
+    behind = MaterialiseReport(1, {}, failed={7: "a key stands twice"})
+    monkeypatch.setattr("flows.truthing.materialise", lambda *_, **__: materialise_summary(behind))
+    for pin in (True, False):
+        with pytest.raises(QualityError, match="1 tract stayed behind, nothing was pinned; tract 7: a key"):
+            night(pin=pin)
+    assert wh.pins() == []
 
 
 @pytest.mark.parametrize("release", ["dp02", "dp1"])
