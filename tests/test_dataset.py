@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from support import skies
 from support.small_warehouse import SETTINGS, simulated
 from warehouse import Warehouse
 from warehouse.errors import InputError, NotFoundError, QueryError
@@ -249,6 +250,11 @@ def test_rows_that_do_not_tell_their_dataset_are_in_the_one_they_came_by(wh, tmp
         found = made.get("diaSourceTable_tract", tract=item.data_id["tract"])
         assert sorted(found["diaSourceId"]) == sorted(from_file(wh, item)["diaSourceId"])
         assert (found["diaObjectId"] == 0).any()
+        # What the rows alone tell leaves these out, rather than naming a dataset of no tract.
+        visit = int(found["ccdVisitId"][0] // 1000)
+        told = found.filter(pl.col("ccdVisitId") // 1000 == visit, pl.col("diaObjectId") != 0).height
+        ids = made.data_ids("diaSourceTable_tract", tract=item.data_id["tract"], visit=visit)
+        assert ids.rows() == [(item.data_id["tract"], told)]
 
 
 def test_unknown_columns_and_formats_are_refused(wh):
@@ -296,20 +302,75 @@ def test_lazily_nothing_is_read_before_it_is_collected(wh, tmp_path):
     assert lazy.collect_schema() == wh.get("forcedSourceTable", **where).schema
 
 
-def test_a_visit_is_read_from_the_tracts_that_it_lies_in(wh, tmp_path):
-    """The ledger knows them; a visit's ids alone do not tell its place on the sky."""
-    copy = simulated().copy(tmp_path)
-    entries = wh.history("Source")
-    tracts = {
-        row["uri"]: set(pl.Series([row["tracts"]]).str.json_decode(pl.List(pl.Int64))[0]) for row in entries.to_dicts()
-    }
-    assert all(tracts.values())
-    for path in (copy / "Source").rglob("tract=*/*/*.parquet"):
-        if int(path.parts[-3].removeprefix("tract=")) not in set.union(*tracts.values()):
+MIDDLE, LAST, EMPTY = 192357, 192364, 91
+
+
+@pytest.fixture(scope="module")
+def by_detector(wh, tmp_path_factory):
+    """Source by detector: one of the middle visit's has no rows, and in a far tract lie rows of the first and last."""
+    folder = tmp_path_factory.mktemp("by_detector")
+    far = wh.scan("Source", 3637, columns=["coord_ra", "coord_dec"]).collect().row(0)
+    for item in inputs()["sourceTable"]:
+        raw = pd.read_parquet(item.uri)
+        if (item.data_id["visit"], item.data_id["detector"]) == (MIDDLE, EMPTY):
+            raw = raw.iloc[:0]
+        elif item.data_id["visit"] == LAST:
+            raw.loc[raw.index[0], ["coord_ra", "coord_dec"]] = far
+        path = folder / "tree" / Path(item.uri).relative_to(simulated().tree)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw.to_parquet(path)
+    made = Warehouse.create(str(folder / "warehouse"), settings=SETTINGS)
+    made.ingest("Source", str(folder / "tree"))
+    return made
+
+
+def copied(wh, folder):
+    """A copy of a warehouse that a test may break."""
+    return Warehouse.open(str(shutil.copytree(wh.uri, folder / "copy")), settings=SETTINGS)
+
+
+def test_a_visit_is_read_from_the_tracts_that_it_lies_in(by_detector, tmp_path):
+    """The ledger knows them; the ids do not tell, where a file holds visits before and after."""
+    expected = by_detector.scan("Source").filter(pl.col("ccdVisitId") // 1000 == MIDDLE).collect()
+    opened = copied(by_detector, tmp_path)
+    elsewhere = [Path(path) for path in opened.files("Source") if "tract=3831" not in path]
+    assert set(expected["tract"]) == {3831}
+    for path in elsewhere:
+        visits = pl.read_parquet(path, columns=["ccdVisitId"]).to_series() // 1000
+        assert visits.min() < MIDDLE < visits.max()
+        path.write_bytes(b"")
+    assert elsewhere
+    assert sorted(opened.get("sourceTable_visit", visit=MIDDLE)["sourceId"]) == sorted(expected["sourceId"])
+
+
+def test_a_visit_is_read_from_the_files_that_may_hold_its_ids(wh, tmp_path):
+    opened = copied(wh, tmp_path)
+    others = 0
+    for path in map(Path, opened.files("DiaSource")):
+        if pl.read_parquet(path).filter(pl.col("ccdVisitId") // 1000 == LAST).is_empty():
             path.write_bytes(b"")
-    opened = Warehouse.open(str(copy), settings=SETTINGS)
-    visit = wh.data_ids("sourceTable_visit")["visit"][0]
-    assert opened.get("sourceTable_visit", visit=visit).height == wh.get("sourceTable_visit", visit=visit).height
+            others += 1
+    assert 0 < others < len(opened.files("DiaSource"))
+    assert opened.get("diaSourceTable", visit=LAST).rows() == wh.get("diaSourceTable", visit=LAST).rows() != []
+
+
+def test_a_dataset_that_its_rows_do_not_tell_is_read_from_its_input_s_files(tmp_path):
+    """Two files of truth, the patches of one tract between them."""
+    one, other = simulated().files("truth_summary")
+    raw = pd.read_parquet(max(one, other, key=lambda path: path.stat().st_size))
+    _, patch = simulated().open().skymap.find(raw["ra"], raw["dec"])
+    for path, rows in ((one, raw[patch == 3]), (other, raw[patch != 3])):
+        rows.to_parquet(tmp_path / path.name)
+    made = Warehouse.create(str(tmp_path / "warehouse"), settings=SETTINGS)
+    made.ingest("TruthSummary", [str(tmp_path / path.name) for path in (one, other)])
+    files = [Path(path) for path in made.files("TruthSummary")]
+    assert {path.parent.parent.name for path in files} == {"tract=3831"}
+    for path in files:
+        if path.parent.name != "patch=3":
+            path.write_bytes(b"")
+    tract = int(one.name.split("_")[2])
+    expected = raw[(patch == 3) & raw["is_unique_truth_entry"]]
+    assert sorted(made.get("truth_summary", tract=tract)["id"]) == sorted(expected["id"].astype(str))
 
 
 def test_a_ledger_that_lags_behind_leaves_nothing_out(wh, tmp_path, monkeypatch):
@@ -330,6 +391,74 @@ def test_a_ledger_that_lags_behind_leaves_nothing_out(wh, tmp_path, monkeypatch)
         assert opened.data_ids(name).rows() == known.rows(), name
         for key in known.drop("rows").to_dicts():
             assert opened.get(name, **key).height == wh.get(name, **key).height, name
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        pl.lit(None, pl.String).alias("tracts"),
+        pl.lit("[]").alias("tracts"),
+        pl.col("data_id").str.replace(r'"detector": (\d+)', r'"detector": "R22_S$1"'),
+    ],
+    ids=["no tracts", "empty tracts", "detectors in words"],
+)
+def test_what_a_ledger_of_an_earlier_version_does_not_tell_leaves_nothing_out(by_detector, monkeypatch, less):
+    known = by_detector.scan("Source").collect()["ccdVisitId"].value_counts()
+    real = ledger.read
+    monkeypatch.setattr(ledger, "read", lambda *asked: real(*asked).with_columns(less))
+    opened = Warehouse.open(by_detector.uri, settings=SETTINGS)
+    for number, rows in known.iter_rows():
+        visit, detector = divmod(number, 1000)
+        assert opened.get("sourceTable", visit=visit, detector=detector).height == rows
+
+
+def test_a_dataset_without_rows_is_there_while_the_ledger_lags_behind_with_others(by_detector, monkeypatch):
+    real = ledger.read
+    monkeypatch.setattr(ledger, "read", lambda *asked: real(*asked).filter(~pl.col("data_id").str.contains(str(LAST))))
+    opened = Warehouse.open(by_detector.uri, settings=SETTINGS)
+    found = opened.get("sourceTable", visit=MIDDLE, detector=EMPTY)
+    assert (found.height, found.columns) == (0, by_detector.columns("Source")["column"].to_list())
+    with pytest.raises(NotFoundError, match="no sourceTable visit=192357 detector=7"):
+        opened.get("sourceTable", visit=MIDDLE, detector=7)
+
+
+def test_what_the_ledger_has_come_to_tell_is_known_to_who_has_asked_before(tmp_path):
+    """A run dies between commit and record, and another brings the ledger up to date."""
+    one, other = simulated().files("truth_summary")
+    first, second = ({"tract": int(path.name.split("_")[2])} for path in (one, other))
+    made = Warehouse.create(str(tmp_path / "warehouse"), settings=SETTINGS)
+    made.ingest("TruthSummary", str(one))
+    reader = Warehouse.open(made.uri, settings=SETTINGS)
+    rows = reader.get("truth_summary", **first).height
+    with skies.crashing("committed") as watch:
+        made.ingest("TruthSummary", str(other), on_event=watch)
+    with pytest.raises(NotFoundError, match="no truth_summary"):
+        reader.get("truth_summary", **second)
+    ledger.catch_up(made.uri, "TruthSummary", SETTINGS)
+    assert reader.get("truth_summary", **second).height + rows == reader.scan("TruthSummary").collect().height
+    assert reader.data_ids("truth_summary").select("tract").rows() == sorted((i["tract"],) for i in (first, second))
+
+
+def test_a_dataset_stays_as_it_was_where_its_next_delivery_is_refused(tmp_path):
+    path = Path(shutil.copy(simulated().files("truth_summary")[0], tmp_path))
+    made = Warehouse.create(str(tmp_path / "warehouse"), settings=SETTINGS)
+    made.ingest("TruthSummary", str(path))
+    key, ids = {"tract": int(path.name.split("_")[2])}, made.data_ids("truth_summary")
+    before = made.get("truth_summary", **key)
+    path.write_bytes(b"PAR1 and no more")
+    assert made.ingest("TruthSummary", str(path)).refused
+    assert made.get("truth_summary", **key).rows() == before.rows() != []
+    assert made.data_ids("truth_summary").rows() == ids.rows()
+
+
+def test_plain_files_are_no_dataset_of_a_type_whatever_data_id_was_told_with_them(tmp_path):
+    path = shutil.copy(simulated().files("truth_summary")[0], tmp_path / "truth.parquet")
+    made = Warehouse.create(str(tmp_path / "warehouse"), settings=SETTINGS)
+    made.ingest("TruthSummary", str(path), tract=3637)
+    assert made.history("TruthSummary").select("dataset_type", "data_id").row(0) == (None, '{"tract": 3637}')
+    assert made.data_ids("truth_summary").height == 0
+    with pytest.raises(NotFoundError, match="no truth_summary tract=3637"):
+        made.get("truth_summary", tract=3637)
 
 
 def test_a_table_that_holds_nothing_says_so(tmp_path):
