@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from support.small_warehouse import SETTINGS, simulated
 from warehouse import Warehouse
@@ -32,6 +33,15 @@ def by_hand(wh, table, ids):
 def ask(wh, table, ids, **options):
     kind = "object_id" if table == "ForcedSource" else "dia_object_id"
     return wh.lightcurve(**{kind: ids}, detections=table == "DiaSource", **options)
+
+
+def redeliver_visits(wh, folder, change):
+    """Ingest the visits' file anew, with a change made to it."""
+    [path] = simulated().files("visitTable")
+    again = folder / path.relative_to(simulated().tree)
+    again.parent.mkdir(parents=True)
+    change(pd.read_parquet(path)).to_parquet(again)
+    Warehouse.open(wh.uri, settings=SETTINGS).ingest("Visit", str(folder))
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -86,22 +96,55 @@ def test_a_row_whose_visit_is_not_known_keeps_its_band_and_has_no_time(wh, tmp_p
 
 def test_times_are_those_of_the_newest_visits_or_of_the_pin(wh, tmp_path):
     """They are kept with the version of Visit that they came from, and no longer."""
-    tree = shutil.copytree(simulated().tree, tmp_path / "tree")
     grows = Warehouse.open(str(simulated().copy(tmp_path)), settings=SETTINGS)
     one = wh.scan("ForcedSource", columns=["objectId"]).collect()["objectId"][0]
     before = grows.lightcurve(one)
     grows.pin("before")
     pinned = Warehouse.open(grows.uri, release="before", settings=SETTINGS)
     assert pinned.lightcurve(one).equals(before)
-    for path in tree.rglob("visitTable_*.parq"):
-        raw = pd.read_parquet(path)
-        raw["expMidptMJD"] += 1000.0
-        raw.to_parquet(path)
-    Warehouse.open(grows.uri, settings=SETTINGS).ingest("Visit", str(tree))
+    redeliver_visits(grows, tmp_path / "later", lambda raw: raw.assign(expMidptMJD=raw["expMidptMJD"] + 1000.0))
     later = grows.lightcurve(one)
     assert (later["expMidptMJD"] - before["expMidptMJD"]).to_list() == [1000.0] * before.height
     for same in (pinned.lightcurve(one), grows.lightcurve(one, version="before")):
         assert same.equals(before)
+    # A number counts the versions of the photometry, and says nothing of those of Visit.
+    assert grows.version("ForcedSource") < grows.version("Visit")
+    assert grows.lightcurve(one, version=grows.version("ForcedSource")).equals(later)
+
+
+def test_rows_whose_visit_is_not_in_visit_stay_and_come_last(tmp_path):
+    grows = Warehouse.open(str(simulated().copy(tmp_path)), settings=SETTINGS)
+    counts = grows.scan("ForcedSource", columns=["objectId"]).collect().to_series().value_counts()
+    one = counts.filter(count=3)["objectId"].min()
+    before = grows.lightcurve(one, columns=["ccdVisitId", "psfFlux"])
+    _, middle, _ = before["visit"]
+    redeliver_visits(grows, tmp_path / "later", lambda raw: raw.loc[[middle]])
+    found = grows.lightcurve(one, columns=["ccdVisitId", "psfFlux"])
+    assert found["expMidptMJD"].to_list() == [before["expMidptMJD"][1], None, None]
+    assert_frame_equal(found.drop("expMidptMJD", "band"), before[[1, 0, 2]].drop("expMidptMJD", "band"))
+
+
+def test_a_visit_that_stands_twice_in_visit_doubles_no_row(wh, tmp_path):
+    """As where each night delivers all visits so far."""
+    [path] = simulated().files("visitTable")
+    nights = [str(tmp_path / f"night{number}.parquet") for number in (1, 2)]
+    for night in nights:
+        pd.read_parquet(path).to_parquet(night)
+    made = Warehouse.create(str(tmp_path / "warehouse"), settings=SETTINGS)
+    made.ingest("Visit", nights)
+    assert made.scan("Visit").collect()["visit"].value_counts()["count"].to_list() == [2, 2, 2]
+    made.ingest("ForcedSource", str(simulated().files("forcedSourceTable")[0]))
+    for one in made.scan("ForcedSource").collect()["objectId"].unique().head(3):
+        assert made.lightcurve(one)["forcedSourceId"].to_list() == wh.lightcurve(one)["forcedSourceId"].to_list()
+
+
+def test_a_file_of_which_the_log_tells_no_ids_is_asked_for_all_of_them(wh):
+    one = wh.scan("ForcedSource", columns=["objectId"]).collect().to_series().max()
+    untold = simulated().open()
+    opened = untold._tables.open("ForcedSource")
+    unknown = [pl.lit(None, pl.Int64).alias(f"{end}.objectId") for end in ("min", "max")]
+    opened.__dict__["files"] = opened.files.with_columns(unknown)
+    assert untold.lightcurve(one).rows() == wh.lightcurve(one).rows() != []
 
 
 def test_ids_that_have_no_rows_give_none(wh):
