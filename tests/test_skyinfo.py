@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from support.small_warehouse import POINTS, SETTINGS, points, simulated
+from support.small_warehouse import POINTS, SETTINGS, append, points, points_contract, simulated
 from warehouse import Cone, Warehouse
 from warehouse.errors import NotFoundError, QueryError
 from warehouse.query.skyinfo import COLUMNS, sky_info
@@ -51,6 +51,9 @@ def test_sky_info_is_the_group_by(wh, table):
 def test_a_region_counts_only_its_rows(wh):
     cone = Cone(62.0, -37.0, 0.07)
     assert_frame_equal(wh.sky_info("Object", cone), grouped(wh, "Object", cone), rel_tol=1e-13)
+    extents = [name for name in COLUMNS if "mean" not in name]
+    found = wh.sky_info("Object", cone, means=False).select(extents)
+    assert_frame_equal(found, grouped(wh, "Object", cone).select(extents), check_exact=True)
     tract = grouped(wh, "Object")["tract"][0]
     assert_frame_equal(wh.sky_info("Object", tract), grouped(wh, "Object").filter(tract=tract), rel_tol=1e-13)
 
@@ -79,9 +82,26 @@ def test_a_patch_that_ra_0_cuts_has_its_own_extent_and_mean(tmp_path, statistics
         assert cut["dec_mean_deg"] == pytest.approx(0.002)
 
 
-def test_a_mean_west_of_ra_0_is_below_360(tmp_path):
-    found = sky_info(points(tmp_path, np.array([359.97, 0.01]), np.array([0.001, 0.002])), POINTS)
-    assert found["ra_mean_deg"].item() == pytest.approx(359.99)
+@pytest.mark.parametrize("told", [True, False])
+def test_files_of_a_patch_are_counted_and_spanned_together(tmp_path, told):
+    """Also where the log tells nothing of one of them."""
+    tables = points(tmp_path, np.array([40.0]), np.array([0.001]))
+    tract, patch = tables.open(POINTS).files.select("tract", "patch").row(0)
+    more = pl.DataFrame({"id": [1, 2], "ra": [40.01, 40.02], "dec": [0.003, 0.002], "tract": tract, "patch": patch})
+    append(tables.root.table_uri(POINTS), points_contract(), more, statistics=told)
+    found = sky_info(tables, POINTS, means=False).select(name for name in COLUMNS if "mean" not in name)
+    assert found.rows() == [(tract, patch, 3, 40.0, 40.02, 0.001, 0.003)]
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "mean"),
+    [((359.97, 0.01), 0.001, 359.99), ((359.99, 0.05), 0.001, 0.02), ((350.0, 100.0), -89.999, 45.0)],
+)
+def test_the_mean_of_a_patch_that_ra_0_cuts_is_taken_through_it(tmp_path, ra, dec, mean):
+    """At a pole, too, where a patch spans all right ascensions."""
+    found = sky_info(points(tmp_path, np.array(ra), np.array([dec, dec])), POINTS)
+    assert found.select("ra_min_deg", "ra_max_deg").rows() == [ra]
+    assert found["ra_mean_deg"].item() == pytest.approx(mean)
 
 
 def test_a_mean_at_ra_0_is_0_and_not_360(tmp_path):
