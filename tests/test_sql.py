@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import polars as pl
 import pytest
 
-from support.small_warehouse import SETTINGS, simulated
+from support.small_warehouse import SETTINGS, emptied, simulated
 from warehouse import Warehouse
 from warehouse.errors import NotFoundError, QueryError
 
@@ -67,7 +71,12 @@ def test_subqueries_and_common_table_expressions_do(wh):
         "WITH far AS (SELECT * FROM TruthSummary WHERE redshift > 1) SELECT COUNT(*) AS n FROM far"
     ).collect()
     assert found.item() == wh.scan("TruthSummary").filter(pl.col("redshift") > 1).select(pl.len()).collect().item()
-    assert wh.sql("(SELECT COUNT(*) AS n FROM Visit)").collect().item() == 3
+    for query in (
+        "(SELECT COUNT(*) FROM Visit)",
+        "select count(*) from Visit",
+        "With v As (Select 1 From Visit) Select 3",
+    ):
+        assert set(wh.sql(query).collect().to_series()) == {3}, query
 
 
 def test_conditions_leave_out_files(wh, tmp_path):
@@ -124,3 +133,17 @@ def test_a_version_s_number_is_of_one_table(wh):
     with pytest.raises(QueryError, match="names MatchesTruth, Object"):
         wh.sql("SELECT * FROM MatchesTruth m JOIN Object o ON m.match_objectId = o.objectId", version=1)
     assert wh.sql("SELECT COUNT(*) AS n FROM Object", version=0).collect().item() == 0
+
+
+def test_a_pin_or_a_moment_is_of_all_tables_that_a_query_names(tmp_path):
+    wh = Warehouse.open(str(simulated().copy(tmp_path)), settings=SETTINGS)
+    query = "SELECT COUNT(*) AS n FROM Visit v LEFT JOIN CcdVisit c ON c.visitId = v.visit WHERE c.ra IS NOT NULL"
+    wh.pin("before")
+    moment = datetime.now(tz=UTC) + timedelta(hours=1)
+    later = (moment + timedelta(hours=1)).timestamp()
+    for table in ("Visit", "CcdVisit"):
+        version = emptied(wh, table)
+        os.utime(Path(wh.root.table_uri(table), f"_delta_log/{version:020d}.json"), (later, later))
+    assert wh.sql(query).collect().item() == 0
+    assert wh.sql(query, version="before").collect().item() == 9
+    assert wh.sql(query, version=moment).collect().item() == 9

@@ -69,6 +69,12 @@ def simulated() -> Simulated:
     return Simulated(tree, made.uri)
 
 
+def emptied(wh: Warehouse, table: str) -> int:
+    """Commit a version of a table in which no row is left, and return it."""
+    base = delta.snapshot(wh.root.table_uri(table), SETTINGS)
+    return delta.commit(base, uuid.uuid4().hex, SETTINGS, remove=base.files["path"].to_list())
+
+
 def points_contract(*, assignment: str = "derived") -> Contract:
     """Return the contract of a table of ids and positions."""
     words = {"table": POINTS, "statistics": ("id", "ra", "dec", "input_id"), "cluster_by": ("ra", "dec")}
