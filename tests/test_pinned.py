@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from support import images
-from support.small_warehouse import SETTINGS, simulated
+from support.small_warehouse import SETTINGS, emptied, simulated
 from warehouse import Cone, Warehouse
 from warehouse.contracts.derived import ObjectChoice
 from warehouse.errors import ConflictError, NotFoundError, QueryError
@@ -142,6 +142,15 @@ def test_pins_are_listed_kept_apart_and_removed(wh):
         Warehouse.open(wh.uri, release="secnd", settings=SETTINGS)
     with pytest.raises(NotFoundError, match="no pinned release 'first'"):
         wh.unpin("first")
+
+
+def test_a_pinned_reader_is_answered_by_the_version_that_it_asks_for(wh):
+    wh.pin("full")
+    emptied(wh, "Visit")
+    wh.pin("emptied")
+    reader = Warehouse.open(wh.uri, release="full", settings=SETTINGS)
+    rows = {version: reader.scan("Visit", version=version).collect().height for version in (None, 0, 1, 2, "emptied")}
+    assert rows == {None: 3, 0: 0, 1: 3, 2: 0, "emptied": 0}
 
 
 def test_what_was_not_there_when_it_was_pinned_is_not_there(tmp_path):
