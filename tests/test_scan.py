@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -149,19 +151,23 @@ def test_nowhere_is_an_empty_frame_of_the_right_columns(wh):
         assert wh.files("Object", nowhere) == []
 
 
+def by_place(path):
+    tract, patch = (int(part.split("=")[1]) for part in Path(path).parts[-3:-1])
+    return tract, patch, path
+
+
 def test_files_are_uris_of_the_live_files_in_order(wh):
     found = wh.files("Object")
     assert len(found) == len(set(found)) == wh.tables().filter(table="Object")["files"].item()
     assert all(Path(path).is_file() for path in found)
-    assert sorted(found) == sorted(found, key=lambda path: path)
-    places = [tuple(int(part.split("=")[1]) for part in Path(path).parts[-3:-1]) for path in found]
-    assert places == sorted(places)
+    assert found == sorted(found, key=by_place)
 
 
 def test_a_table_that_has_no_position_says_where_to_look(wh):
     with pytest.raises(QueryError, match="join on id_truth_type"):
         wh.scan("MatchesTruth", CONE)
-    assert wh.scan("MatchesTruth", Tract(wh.files("MatchesTruth") and 3831)).collect().height > 0
+    whole = wh.scan("MatchesTruth", columns=["tract"]).collect()
+    assert wh.scan("MatchesTruth", Tract(3831)).collect().height == whole.filter(tract=3831).height > 0
 
 
 @pytest.mark.parametrize(
@@ -204,10 +210,9 @@ def growing(tmp_path):
     return tables, lambda frame: append(tables.root.table_uri(POINTS), contract, frame)
 
 
-def more(ids, ra=10.05):
-    tract = pl.lit(9000, pl.Int64)
+def more(ids, ra=10.05, tract=9000, patch=3):
     return pl.DataFrame({"id": ids, "ra": [ra] * len(ids), "dec": [0.0] * len(ids)}).with_columns(
-        tract=tract, patch=pl.lit(3, pl.Int64)
+        tract=pl.lit(tract, pl.Int64), patch=pl.lit(patch, pl.Int64)
     )
 
 
@@ -225,6 +230,34 @@ def test_each_scan_sees_the_newest_version_and_old_ones_stay(growing):
     assert ids(tables, Cone(10.05, 0.0, 0.01)) == [3, 4]
     assert ids(tables, version=first) == [0, 1, 2]
     assert ids(tables, version=second) == [0, 1, 2, 3, 4]
+
+
+def test_a_version_that_was_opened_and_not_yet_read_stays_what_it_was(growing):
+    tables, grow = growing
+    first = tables.open(POINTS).snapshot.version
+    grow(more([3, 4]))
+    assert ids(tables) == [0, 1, 2, 3, 4]
+    assert ids(tables, version=first) == [0, 1, 2]
+
+
+def test_no_more_than_the_last_versions_are_kept(growing, monkeypatch):
+    monkeypatch.setattr("warehouse.query.tables._KEPT_VERSIONS", 2)
+    tables, grow = growing
+    opened = [weakref.ref(tables.open(POINTS))]
+    for number in (3, 4):
+        grow(more([number]))
+        opened.append(weakref.ref(tables.open(POINTS)))
+    gc.collect()
+    assert [kept() is not None for kept in opened] == [False, True, True]
+
+
+def test_files_come_in_the_order_of_their_places_whenever_they_were_committed(growing):
+    tables, grow = growing
+    for tract, patch in ((9000, 40), (9000, 3), (900, 3), (9000, 3), (900, 20), (90, 4)):
+        grow(more([0], tract=tract, patch=patch))
+    found = files(tables, POINTS)
+    assert len(found) == 3 + 6
+    assert found == sorted(found, key=by_place)
 
 
 def test_a_moment_is_answered_by_the_version_of_that_moment(growing):
