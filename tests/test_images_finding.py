@@ -101,6 +101,9 @@ def test_image_and_obscore_are_scanned_by_the_sky_that_they_cover(wh, rows):
             d_ra = (ra - row["ra_deg"] + 180) % 360 - 180
             cone = Cone(row["ra_deg"] + share * d_ra, row["dec_deg"] + share * (dec - row["dec_deg"]), 0.0)
             assert (row["uri"] in scanned(cone)) == (share < 1)
+            for table in ("Image", "ObsCore"):
+                own = f"/{table}/tract={row['tract']}/patch={row['patch']}/"
+                assert share > 1 or any(own in path for path in wh.files(table, cone))
     assert elsewhere > 5
     assert scanned([]) == scanned(Tract(0)) == []
     assert len(scanned(None)) == 15
