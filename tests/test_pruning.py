@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from support.small_warehouse import POINTS, append, points, points_contract
 from warehouse.lake import bounds
 from warehouse.query import pruning
-from warehouse.sky.regions import Cone
+from warehouse.sky.regions import Box, Cone
 
 
 @pytest.fixture
@@ -53,3 +55,27 @@ def test_extents_on_the_sky_and_where_they_are_not_told_the_patch(opened):
     place = opened.sky.patch_polygon(9000, 3).mean(axis=0)
     assert named(opened, pruning.touching(opened, [Cone(*place, 0.01)])) == {"unknown"}
     assert not pruning.touching(opened, []).any()
+
+
+def test_rows_of_a_generated_table_may_lie_beside_their_patch(opened):
+    """A matched truth row has the patch of its object."""
+    own = [Cone(300.0, -60.0, 0.01)]
+    assert named(opened, pruning.touching(opened, own)) == set()
+    generated = replace(opened, contract=replace(opened.contract, generated=True))
+    assert named(generated, pruning.touching(generated, own)) == {"unknown"}
+
+
+@pytest.mark.parametrize("edge", ["min.ra", "max.ra", "min.dec", "max.dec"])
+def test_a_digit_that_the_log_has_lost_leaves_out_no_file(opened, edge):
+    """Its JSON numbers may differ in the last from those in the files."""
+    west, south, east, north = 200.0, 45.0, 200.0, 45.0
+    beside = {
+        "min.ra": Box(west - 1, west, south - 1, north + 1),
+        "max.ra": Box(east, east + 1, south - 1, north + 1),
+        "min.dec": Box(west - 1, east + 1, south - 1, south),
+        "max.dec": Box(west - 1, east + 1, north, north + 1),
+    }[edge]
+    inward = np.inf if edge.startswith("min") else -np.inf
+    lost = np.nextafter(opened.files[edge].to_numpy(), inward)
+    opened.__dict__["files"] = opened.files.with_columns(pl.Series(edge, lost))
+    assert "second" in named(opened, pruning.touching(opened, [beside]))
