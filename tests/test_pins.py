@@ -99,6 +99,7 @@ def test_a_name_that_leads_elsewhere_is_no_pin(world, name):
     for act in (pins.read, pins.unpin):
         with pytest.raises(NotFoundError, match="no pinned release"):
             act(root, name, settings)
+    assert not pins.holds(root, name, settings)
     assert pins.pins(root, settings) == [made]
 
 
@@ -144,6 +145,15 @@ def test_among_writers_that_never_stop_nothing_is_pinned(world, monkeypatch):
     monkeypatch.setattr(pins, "present", lambda *_: {"Object": next(version)})
     with pytest.raises(ConflictError, match="others committed"):
         pins.pin(root, "release", settings)
+
+
+def test_pins_are_listed_by_age(world):
+    root, settings = world.warehouse.root, world.warehouse.settings
+    for name, day in (("b", 2), ("c", 1), ("a", 3)):
+        pins.pin(root, name, settings)
+        path = Path(root.uri, "_pins", f"{name}.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"created_at": f"2026-11-0{day}T00:00:00+00:00"}))
+    assert [pin.name for pin in pins.pins(root, settings)] == ["c", "b", "a"]
 
 
 def test_a_pin_is_one_small_readable_object(world):
