@@ -71,6 +71,43 @@ def test_ledger_and_quarantine_become_few_files_of_the_same_rows(wh):
     assert all(finding.holds for finding in wh.audit() if finding.check != "rows an input")
 
 
+def merged_file(wh, name):
+    """The row of a table's files that tells of the merged one."""
+    [done] = wh.maintain(name)
+    assert done.compacted >= RUNS
+    return snapshot(wh, name).files.filter(table="Visit").row(0, named=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_merged_rows_are_in_order_and_the_log_tells_what_a_file_holds(wh, name):
+    file = merged_file(wh, name)
+    rows = pl.read_parquet(f"{wh.root.table_uri(name)}/{file['path']}", hive_partitioning=False)
+    order = compact.of_ledger(name).order
+    assert rows.select(order).rows() == sorted(rows.select(order).rows())
+    for column in ledger.STATISTICS:
+        assert (file[f"min.{column}"], file[f"max.{column}"]) == (rows[column].min(), rows[column].max())
+        assert file[f"null_count.{column}"] == 0
+    assert (file["min.version"], file["max.version"]) == (1, RUNS)
+
+
+def test_a_column_that_older_files_lack_is_null_in_their_rows(wh):
+    before = wh.history("Visit")
+    older = wh.root.table_uri(ledger.LEDGER) + "/" + snapshot(wh, ledger.LEDGER).files.filter(table="Visit")["path"][0]
+    pl.read_parquet(older, hive_partitioning=False).drop("hdu").write_parquet(older)
+    merged_file(wh, ledger.LEDGER)
+    assert wh.history("Visit").equals(before)
+
+
+def test_a_file_of_half_the_target_is_left_as_it_is(wh, monkeypatch):
+    large = merged_file(wh, ledger.LEDGER)
+    for run in range(RUNS, RUNS + 3):
+        record(wh, "Visit", run)
+    monkeypatch.setattr(compact, "LEAST_FILES", 2)
+    monkeypatch.setattr(compact, "TARGET_BYTES", 2 * large["size_bytes"])
+    assert [done.compacted > 0 for done in wh.maintain(ledger.LEDGER)] == [True]
+    assert large["path"] in snapshot(wh, ledger.LEDGER).files["path"].to_list()
+
+
 def test_who_reads_meanwhile_reads_to_the_end(wh):
     before = wh.history()
     reading = ledger.scan(wh.uri, ledger.LEDGER, None, SETTINGS)
