@@ -100,11 +100,20 @@ def test_a_dry_run_counts_and_removes_nothing(world):
 
 
 @pytest.mark.parametrize(
-    ("hours", "old", "gone"),
-    [(0.5, 1.2, True), (1.0, 1.2, True), (1.5, 1.2, False), (3, 1.2, False), (0.5, 1 / 6, False)],
+    ("hours", "settings_hours", "old", "gone"),
+    [
+        (0.5, 168, 1.2, True),
+        (1.0, 168, 1.2, True),
+        (1.5, 168, 1.2, False),
+        (3, 168, 1.2, False),
+        (0.5, 168, 1 / 6, False),
+        (1.5, 0.5, 1.2, False),
+        (None, 0.5, 1.2, True),
+        (None, 1.5, 1.2, False),
+    ],
 )
-def test_no_orphan_goes_that_is_younger_than_told(world, hours, old, gone):
-    """Hours are not cut to whole ones: half an hour would be none at all."""
+def test_no_orphan_goes_that_is_younger_than_told(world, hours, settings_hours, old, gone):
+    """Hours are not cut to whole ones: half an hour would be none at all. Where none are told, the settings' count."""
     wh = world.warehouse
     with skies.crashing("staged") as watch:
         wh.ingest(TABLE, str(world.tree), on_event=watch)
@@ -113,7 +122,8 @@ def test_no_orphan_goes_that_is_younger_than_told(world, hours, old, gone):
     for part in folder.iterdir():
         if part.name != "_delta_log":
             age(part, old)
-    wh.maintain(hours=hours)
+    told = wh.settings.model_copy(update={"retention_hours": settings_hours})
+    Warehouse.open(wh.uri, settings=told).maintain(hours=hours)
     left = content.files_below(folder).keys() & staged
     assert left == (set() if gone else staged)
 
