@@ -457,7 +457,7 @@ def test_plain_files_are_no_dataset_of_a_type_whatever_data_id_was_told_with_the
     made.ingest("TruthSummary", str(path), tract=3637)
     assert made.history("TruthSummary").select("dataset_type", "data_id").row(0) == (None, '{"tract": 3637}')
     assert made.data_ids("truth_summary").height == 0
-    with pytest.raises(NotFoundError, match="no truth_summary tract=3637"):
+    with pytest.raises(NotFoundError, match=r"no truth_summary tract=3637$"):
         made.get("truth_summary", tract=3637)
 
 

@@ -160,8 +160,8 @@ def _no_dataset(opened: Opened, delivered: Deliveries, asked: Asked) -> NotFound
     known = known_ids(opened, delivered, asked)
     if known is None:
         known = _ids_beside(opened, delivered, asked)
-    hint = f"; nearest are {_nearest(known, asked)}" if known.width and known.height else ""
-    return NotFoundError(f"no {asked}{hint}", kind="data_id", table=opened.table)
+    near = _nearest(known, asked) if known.width else ""
+    return NotFoundError(f"no {asked}{f'; nearest are {near}' if near else ''}", kind="data_id", table=opened.table)
 
 
 def _ids_beside(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataFrame:
@@ -203,9 +203,14 @@ def known_ids(opened: Opened, delivered: Deliveries, asked: Asked) -> pl.DataFra
 
 
 def _nearest(known: pl.DataFrame, asked: Asked, limit: int = 3) -> str:
-    """Return the data ids that are most like the one asked for, in words."""
+    """Return the data ids that are most like the one asked for, in words.
+
+    It is not among them: rows that have it came otherwise than as this dataset type.
+    """
     wanted = [c for c in asked.conditions if c.key in known.columns]
     other = [pl.col(c.key) != c.value for c in wanted]
+    if all(c in wanted for c in asked.conditions):
+        known = known.filter(pl.any_horizontal(other))
     away = [(pl.col(c.key) - c.value).abs() for c in wanted if isinstance(c.value, int)]
     nearest = known.sort(pl.sum_horizontal(other), *away).head(limit).drop("rows", strict=False)
     return "; ".join(" ".join(f"{k}={v}" for k, v in row.items()) for row in nearest.iter_rows(named=True))

@@ -18,6 +18,7 @@ COLUMNS = (
     *("tract", "patch", "rows"),
     *("ra_min_deg", "ra_max_deg", "ra_mean_deg", "dec_min_deg", "dec_max_deg", "dec_mean_deg"),
 )
+MEANS = ("ra_mean_deg", "dec_mean_deg")
 
 
 def sky_info(
@@ -56,11 +57,13 @@ def sky_info(
     told = _told(opened, files)
     if opened.contract.position is None:
         return _finished(told)
-    if rows is not None or means:
+    if means:
         return _finished(_measured(opened, files, rows))
+    if rows is not None:
+        return _finished(_measured(opened, files, rows).drop(MEANS))
     known = told.filter(~_unclear()).filter(pl.col("ra_min_deg").is_not_null() | (pl.col("rows") == 0))
     rest = files.join(known, on=[TRACT, PATCH], how="anti")
-    measured = _measured(opened, rest, None).with_columns(ra_mean_deg=None, dec_mean_deg=None)
+    measured = _measured(opened, rest, None).drop(MEANS)
     return _finished(pl.concat([known, measured], how="diagonal_relaxed"))
 
 
