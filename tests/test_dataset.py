@@ -193,6 +193,14 @@ def test_a_data_id_is_a_mapping_or_keywords_and_keywords_count(wh):
             wh.get("objectTable", {**first, key: 3})
 
 
+def test_data_ids_are_narrowed_by_what_a_visit_implies(wh):
+    every = wh.data_ids("sourceTable_visit")
+    days = {item.data_id["day_obs"] for item in inputs()["sourceTable_visit"]}
+    assert days == {20221231}
+    assert wh.data_ids("sourceTable_visit", day_obs=20221231).equals(every)
+    assert wh.data_ids("sourceTable_visit", day_obs=19990101).height == 0
+
+
 def test_what_contradicts_the_visit_has_no_rows(wh):
     visit = wh.data_ids("sourceTable_visit")["visit"][0]
     assert wh.get("sourceTable_visit", visit=visit, physical_filter="g_other").height == 0  # as each row tells

@@ -76,7 +76,7 @@ def data_ids(
     if not dimensions:
         return pl.DataFrame({"rows": [opened.rows]}, schema=types)
     found = None
-    if {c.key for c in asked.conditions} <= set(dimensions):
+    if {c.key for c in asked.conditions} <= set(dimensions) and not asked.implied:
         found = known_ids(opened, delivered, asked)
     if found is None:
         return ids_of_rows(opened, delivered, asked).cast(types).sort(dimensions)

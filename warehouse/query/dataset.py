@@ -46,9 +46,9 @@ def get(
     columns
         Columns to give, in this order; None for the release's columns of the table.
     format
-        ``polars``: a DataFrame. ``lazy``: a LazyFrame, nothing read yet: of a dataset that only the rows tell not to be
-        there, it has none. ``pandas``: with the key as its index, as the
-        Butler gives it. ``astropy``: a Table with units and descriptions, null as masked.
+        ``polars``: a DataFrame. ``lazy``: a LazyFrame, nothing read yet; it is empty where only the rows could tell
+        that there is no such dataset. ``pandas``: with the key as its index, as the Butler gives it. ``astropy``: a
+        Table with units and descriptions, null as masked.
     version
         A version's number, a moment, or a pinned release's name; None for now.
 
