@@ -74,6 +74,21 @@ def test_drawing_leaves_matplotlib_s_global_state_alone(tmp_path):
     assert sys.modules.get("matplotlib.pyplot") is before
 
 
+def test_a_map_that_cannot_be_written_leaves_the_one_in_its_place(tmp_path, monkeypatch):
+    path = tmp_path / "map.png"
+    path.write_text("an earlier map")
+
+    def full(_self, out, **_):
+        out.write_text("half of th")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(StorageError, match="no space left"):
+        footprint(info(Cone(62.0, -37.0, 0.1)), SKY, path)
+    assert path.read_text() == "an earlier map"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def test_nothing_to_draw_and_nowhere_to_write_are_refused(tmp_path):
     nothing = info(Cone(62.0, -37.0, 0.1)).with_columns(rows=0)
     with pytest.raises(QueryError, match="no rows"):

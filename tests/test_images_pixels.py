@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from support import images
 from warehouse.errors import InputError, NotFoundError, QueryError, StorageError
-from warehouse.images.cutout import cut
+from warehouse.images.cutout import cut, write
 from warehouse.images.pixels import plane, read_image
 from warehouse.images.ranged import Ranged
 from warehouse.images.show import draw
@@ -256,3 +256,22 @@ def test_a_picture_is_a_png_in_a_folder_that_can_be_written(coadd, settings, tmp
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         draw(image, str(tmp_path / "file" / "a.png"))
+
+
+@pytest.mark.parametrize("ending", ["png", "fits"])
+def test_what_cannot_be_written_leaves_the_file_in_its_place(coadd, settings, tmp_path, monkeypatch, ending):
+    image = read_image(str(coadd), settings)
+    path = tmp_path / "out" / f"a.{ending}"
+    path.parent.mkdir()
+    path.write_text("an earlier one")
+
+    def full(_self, out, **_):
+        out.write_text("half of th")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    monkeypatch.setattr(CCDData, "write", full)
+    with pytest.raises(StorageError, match=r"[Nn]o space left"):
+        draw(image, str(path)) if ending == "png" else write(image, path)
+    assert path.read_text() == "an earlier one"
+    assert [file.name for file in path.parent.iterdir()] == [path.name]

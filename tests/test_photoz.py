@@ -17,7 +17,7 @@ from warehouse.contracts.derived import object_truth_contract
 from warehouse.errors import ContractError, QueryError, StorageError
 from warehouse.sky.regions import Cone
 from warehouse.truth.photoz import Selection, photoz, split, stable_hash
-from warehouse.truth.photoz_files import needed, write
+from warehouse.truth.photoz_files import FORMATS, needed, write
 
 BANDS = ("u", "g", "r", "i", "z", "y")
 CONTRACT = object_truth_contract(load("dp02"))
@@ -318,3 +318,18 @@ def test_a_file_that_cannot_be_written_leaves_nothing(whole, tmp_path):
     with pytest.raises(StorageError, match="cannot write"):
         write(whole, tmp_path / "nowhere" / "set.hdf5", RECIPE, CONTRACT)
     assert [file.name for file in tmp_path.iterdir()] == ["set.parquet"]
+
+
+def test_a_failing_write_leaves_the_set_in_its_place_as_it_was(whole, tmp_path, monkeypatch):
+    path = tmp_path / "set.hdf5"
+    path.write_text("an earlier set")
+
+    def full(_described, part):
+        part.write_text("half of th")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(FORMATS, ".hdf5", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write(whole, path, RECIPE, CONTRACT)
+    assert path.read_text() == "an earlier set"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

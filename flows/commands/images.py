@@ -10,7 +10,7 @@ import typer
 from flows import display
 from flows.commands.arguments import Json, Memory, Rows, WarehouseUri, Workers, data_id, opened
 from flows.commands.looking import DataId
-from warehouse.errors import InputError, QueryError, StorageError
+from warehouse.errors import InputError, QueryError
 
 app = typer.Typer(help="Images: register, find, show and cut them.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -131,6 +131,7 @@ def cutout(
 
     For example: tractlake images cutout --at 61.58 -37.1 --size 20 --band i --out galaxy.fits
     """
+    from warehouse.images.cutout import write
     from warehouse.images.show import draw
 
     ra, dec = at
@@ -139,10 +140,7 @@ def cutout(
         path = draw(image, str(out), title=f'{dataset_type} {band or ""} at {ra:.5f} {dec:+.5f}, {size:g}"')
     elif out.suffix.lower() == ".fits":
         path = out
-        try:
-            image.write(out, hdu_mask="MASK", hdu_uncertainty="VARIANCE", hdu_flags="FLAGS", overwrite=True)
-        except OSError as error:
-            raise StorageError(f"cannot be written: {error}", uri=str(out)) from error
+        write(image, out)
     else:
         raise QueryError(f"a cutout is written as .png or .fits, found {out.name!r}", kind="format", uri=str(out))
     _written(path, image, json=json)

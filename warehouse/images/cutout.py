@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from warehouse import outputs
 from warehouse.config import Settings
 from warehouse.errors import NotFoundError, QueryError
+from warehouse.faults import translated
 from warehouse.images.headers import celestial, mask_planes, separation
 from warehouse.images.pixels import NO_DATA, assembled, merged, native, parts, readable
 from warehouse.images.ranged import Ranged
@@ -84,6 +87,12 @@ def cut(uri: str, ra: float, dec: float, size_arcsec: float, settings: Settings,
     bits = _padded(_bits(pieces), window, (width, height), 1 << planes[NO_DATA])
     _move_parent(meta, window)
     return assembled(data, bits, variance, planes, moved(wcs, window), meta, uri)
+
+
+def write(image: Any, out: Path) -> None:  # noqa: ANN401 - a CCDData
+    """Write an image as a FITS file: data, and extensions MASK, VARIANCE and FLAGS (StorageError where it cannot)."""
+    with translated(str(out), "writing"), outputs.replacing(out) as part:
+        image.write(part, format="fits", hdu_mask="MASK", hdu_uncertainty="VARIANCE", hdu_flags="FLAGS")
 
 
 def _window(wcs: Any, ra: float, dec: float, size_arcsec: float, shape: tuple[int, int], uri: str) -> Window:  # noqa: ANN401 - astropy's

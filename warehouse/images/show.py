@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warehouse import outputs
 from warehouse.errors import QueryError, StorageError
 from warehouse.images.pixels import NO_DATA, plane, planes_of
 
@@ -62,7 +63,8 @@ def draw(image: Any, out: str, *, title: str = "") -> Path:  # noqa: ANN401 - a 
         axes.set_title(title, fontsize=10)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        with outputs.replacing(path) as part:
+            figure.savefig(part, format="png")
     except OSError as error:
         raise StorageError(f"the picture cannot be written: {error}", uri=out) from error
     return path

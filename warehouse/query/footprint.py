@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from warehouse import outputs
 from warehouse.errors import QueryError
 from warehouse.faults import translated
 from warehouse.sky.skymap import SkyMap
@@ -56,7 +57,8 @@ def footprint(sky_info: pl.DataFrame, sky: SkyMap, out: str | Path, title: str =
     path = Path(out)
     with translated(str(path), "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=_DPI, format="png", bbox_inches="tight", metadata={"Title": title or "footprint"})
+        with outputs.replacing(path) as part:
+            figure.savefig(part, dpi=_DPI, format="png", bbox_inches="tight", metadata={"Title": title or "footprint"})
     return path
 
 

@@ -8,12 +8,12 @@ three, and a list of texts is one text, separated by commas.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
 
-from warehouse import storage
+from warehouse import outputs, storage
 from warehouse.config import Settings
 from warehouse.contracts.contract import Contract
 from warehouse.errors import QueryError
@@ -30,7 +30,7 @@ _ASTROPY = {".fits": "fits", ".ecsv": "ascii.ecsv", ".vot": "votable"}
 
 
 def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract | None = None) -> int:
-    """Write the rows of `frame` to `out`, replacing what is there, and return how many they are.
+    """Write the rows of `frame` to `out`, replacing what is there once all are written; return how many they are.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract |
     if contract is None or storage.scheme(out) != "file":
         message = f"{suffix} holds the rows of one table, in a local file; expected one of {', '.join(_STREAMED)}"
         raise QueryError(message, kind="format", uri=out)
-    with answered(out, "writing"):
+    with answered(out, "writing"), outputs.replacing(Path(storage.absolute(out))) as part:
         found = frame.collect()
-        frames.to_astropy(found.select(_as_text(found)), contract).write(out, format=_ASTROPY[suffix], overwrite=True)
+        frames.to_astropy(found.select(_as_text(found)), contract).write(part, format=_ASTROPY[suffix])
     return found.height
 
 
@@ -82,7 +82,6 @@ def _stream(frame: pl.LazyFrame, out: str, sink: Callable[..., Any], settings: S
         heights.append(batch.height)
         return batch
 
-    options = storage.polars_options(out, settings) or None
-    with answered(out, "writing"):
-        sink(frame.map_batches(counted, streamable=True), out, storage_options=options, credential_provider=None)
+    with answered(out, "writing"), outputs.opened(out, settings) as file:
+        sink(frame.map_batches(counted, streamable=True), file)
     return sum(heights)

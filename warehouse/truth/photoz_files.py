@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from warehouse import outputs
 from warehouse.contracts.contract import Contract
 from warehouse.contracts.derived import BANDS
 from warehouse.errors import QueryError, StorageError
@@ -102,14 +103,11 @@ def write(
         raise QueryError(f"expected a file name that ends with one of {known}, found {path.name!r}", kind="format")
     frame = photoz.collect() if isinstance(photoz, pl.LazyFrame) else photoz
     described = _described(frame, columns or frame.columns, recipe, contract)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        FORMATS[path.suffix](described, partial)
-        partial.replace(path)
+        with outputs.replacing(path) as part:
+            FORMATS[path.suffix](described, part)
     except OSError as error:
         raise StorageError(f"cannot write: {error.strerror or error}", uri=os.fspath(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return frame.height
 
 

@@ -1,0 +1,27 @@
+"""A file that a user asks for appears whole or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from warehouse import outputs
+
+
+def test_a_file_is_replaced_once_all_of_it_is_written(tmp_path):
+    path, link = tmp_path / "rows.csv", tmp_path / "link.csv"
+    path.write_text("old")
+    link.symlink_to(path.name)
+
+    def write_half(part):
+        part.write_text("half")
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"), outputs.replacing(link) as part:
+        write_half(part)
+    assert path.read_text() == "old"
+    with outputs.replacing(link) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == link.read_text() == "new"
+    assert link.is_symlink()
+    assert {found.name for found in tmp_path.iterdir()} == {"rows.csv", "link.csv"}
