@@ -43,3 +43,27 @@ def test_a_disk_that_is_full_leaves_the_file_in_its_place_as_it_was(tmp_path, mo
         save(pl.LazyFrame({"visit": [1]}), str(out), SETTINGS, VISIT)
     assert out.read_text() == "an earlier answer"
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_lists_are_text_separated_by_commas_where_a_format_holds_none(tmp_path):
+    rows = pl.DataFrame(
+        {
+            "planes": [["BAD", "SAT"], [], None, ["EDGE", None, ""]],
+            "touches": [[4431, 17], [-1], [], [1, None, 2]],
+            "depth": [[24.5], [0.1, 1e-9], None, [2.0]],
+        },
+        schema_overrides={"touches": pl.List(pl.Int64)},
+    )
+    out = tmp_path / "lists.csv"
+    assert save(rows.lazy(), str(out), SETTINGS) == 4
+    assert out.read_text().splitlines() == [
+        "planes,touches,depth",
+        '"BAD,SAT","4431,17",24.5',
+        '"",-1,"0.1,1e-9"',
+        ',"",',
+        '"EDGE,,","1,,2",2.0',
+    ]
+    for suffix, read in {"parquet": pl.read_parquet, "arrow": pl.read_ipc, "jsonl": pl.read_ndjson}.items():
+        out = tmp_path / f"lists.{suffix}"
+        save(rows.lazy(), str(out), SETTINGS)
+        assert read(out).equals(rows)

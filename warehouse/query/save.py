@@ -1,8 +1,9 @@
 """save: the rows of a lazy frame as a file, for whoever goes on with other tools.
 
 The suffix names the format. Polars streams Parquet, Arrow, CSV and JSON lines; FITS, ECSV and VOTable pass through an
-astropy Table, with the contract's units and descriptions, and must fit in memory; moments are ISO 8601 in these
-three, and a list of texts is one text, separated by commas.
+astropy Table, with the contract's units and descriptions, and must fit in memory. What a format has no type for is
+text: moments, in these three, are ISO 8601, and a list - in CSV any, in these three one of texts - is separated by
+commas.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract |
     """
     suffix = PurePosixPath(out).suffix.lower()
     if suffix in _STREAMED:
-        return _stream(frame, out, _STREAMED[suffix], settings)
+        return _stream(frame, out, suffix, settings)
     if suffix not in _ASTROPY:
         known = ", ".join((*_STREAMED, *_ASTROPY))
         raise QueryError(f"{suffix or 'no suffix'} names no format; expected one of {known}", kind="format", uri=out)
@@ -58,24 +59,24 @@ def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract |
         raise QueryError(message, kind="format", uri=out)
     with answered(out, "writing"), outputs.replacing(Path(storage.absolute(out))) as part:
         found = frame.collect()
-        frames.to_astropy(found.select(_as_text(found)), contract).write(part, format=_ASTROPY[suffix])
+        frames.to_astropy(found.with_columns(_as_text(found.schema, suffix)), contract).write(
+            part, format=_ASTROPY[suffix]
+        )
     return found.height
 
 
-def _as_text(frame: pl.DataFrame) -> list[pl.Expr]:
-    """Return the columns, those as text that FITS, ECSV or VOTable have no type for: moments and lists of texts."""
+def _as_text(schema: pl.Schema, suffix: str) -> list[pl.Expr]:
+    """Return as text the columns for which the format has no type."""
     columns = []
-    for name, dtype in frame.schema.items():
-        column = pl.col(name)
-        if isinstance(dtype, pl.Datetime):
-            column = column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6f")
-        elif dtype == pl.List(pl.String):
-            column = column.list.join(",")
-        columns.append(column)
+    for name, dtype in schema.items():
+        if isinstance(dtype, pl.Datetime) and suffix in _ASTROPY:
+            columns.append(pl.col(name).dt.strftime("%Y-%m-%dT%H:%M:%S%.6f"))
+        elif isinstance(dtype, pl.List) and (suffix == ".csv" or (suffix in _ASTROPY and dtype.inner == pl.String)):
+            columns.append(pl.col(name).list.eval(pl.element().cast(pl.String).fill_null("")).list.join(","))
     return columns
 
 
-def _stream(frame: pl.LazyFrame, out: str, sink: Callable[..., Any], settings: Settings) -> int:
+def _stream(frame: pl.LazyFrame, out: str, suffix: str, settings: Settings) -> int:
     heights: list[int] = []
 
     def counted(batch: pl.DataFrame) -> pl.DataFrame:
@@ -83,5 +84,6 @@ def _stream(frame: pl.LazyFrame, out: str, sink: Callable[..., Any], settings: S
         return batch
 
     with answered(out, "writing"), outputs.opened(out, settings) as file:
-        sink(frame.map_batches(counted, streamable=True), file)
+        rows = frame.with_columns(_as_text(frame.collect_schema(), suffix))
+        _STREAMED[suffix](rows.map_batches(counted, streamable=True), file)
     return sum(heights)
