@@ -196,6 +196,26 @@ def test_a_light_curve_is_in_order_of_time(on, loaded):
     assert times == sorted(times)
 
 
+@pytest.mark.parametrize(
+    ("table", "flux", "words"),
+    [
+        ("ForcedSource", "psfFlux", ("--object-id",)),
+        ("ForcedSourceOnDiaObject", "psfFlux", ("--dia-object-id",)),
+        ("DiaSource", "psFlux", ("--detections", "--dia-object-id")),
+    ],
+)
+def test_a_saved_light_curve_tells_units_of_fluxes_and_times(run, pictured, tmp_path, table, flux, words):
+    column = "objectId" if table == "ForcedSource" else "diaObjectId"
+    [number] = pictured.scan(table).select(pl.col(column).drop_nulls().first()).collect()[column]
+    out = tmp_path / "lc.ecsv"
+    code, _, err = run("lightcurve", *words, number, "--warehouse", pictured.uri, "--out", out)
+    assert code == 0, err
+    read = Table.read(out)
+    assert len(read) > 0
+    assert (str(read["expMidptMJD"].unit), str(read[flux].unit)) == ("d", "nJy")
+    assert read["visit"].description
+
+
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
 def test_tables_of_our_own_and_moments_are_saved_for_astropy(run, pictured, tmp_path, suffix):
     unlike = {"ObjectTruth": ("obj_i_cModelFlux", "nJy"), "Image": ("radius_deg", "deg"), "Visit": ("expTime", "s")}

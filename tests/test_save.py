@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from astropy.table import Table
 
 from warehouse import contracts
 from warehouse.config import Settings
@@ -40,7 +41,7 @@ def test_a_disk_that_is_full_leaves_the_file_in_its_place_as_it_was(tmp_path, mo
     out.write_text("an earlier answer")
     monkeypatch.setattr(frames, "to_astropy", lambda *_: Full())
     with pytest.raises(StorageError, match="no space left"):
-        save(pl.LazyFrame({"visit": [1]}), str(out), SETTINGS, VISIT)
+        save(pl.LazyFrame({"visit": [1]}), str(out), SETTINGS, [VISIT])
     assert out.read_text() == "an earlier answer"
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
@@ -67,3 +68,17 @@ def test_lists_are_text_separated_by_commas_where_a_format_holds_none(tmp_path):
         out = tmp_path / f"lists.{suffix}"
         save(rows.lazy(), str(out), SETTINGS)
         assert read(out).equals(rows)
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
+def test_columns_of_several_tables_have_the_units_and_descriptions_of_each(tmp_path, suffix):
+    release = contracts.load("dp02")
+    forced, visit = release.contract("ForcedSource"), release.contract("Visit")
+    rows = pl.LazyFrame({"objectId": [1], "visit": [2], "expMidptMJD": [59945.1], "band": ["i"], "psfFlux": [3.0]})
+    out = tmp_path / f"lc.{suffix}"
+    save(rows, str(out), SETTINGS, [forced, visit])
+    read = Table.read(out)
+    assert (str(read["expMidptMJD"].unit), str(read["psfFlux"].unit)) == ("d", "nJy")
+    if suffix != "fits":  # whose reader of descriptions astropy lacks
+        for name, contract in {"visit": visit, "expMidptMJD": visit, "band": forced, "psfFlux": forced}.items():
+            assert read[name].description.split() == contract.by_name[name].description.split()  # VOTable folds them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from flows.commands.arguments import (
 )
 from warehouse.errors import QueryError
 from warehouse.wording import counted
+
+if TYPE_CHECKING:
+    from warehouse.contracts import Contract
 
 Cone = Annotated[
     tuple[float, float, float] | None, typer.Option(help="Rows within RADIUS of a position.", metavar="RA DEC RADIUS")
@@ -78,7 +81,7 @@ def scan(  # noqa: PLR0917 - Typer reads each from the signature
     where = _region(cone, box, polygon, tract, patch)
     wh = opened(warehouse)
     found = wh.scan(table, where, columns=names(columns), version=version(wh, at), primary=primary)
-    _give(wh, found, out, rows, json=json, table=table)
+    _give(wh, found, out, rows, json=json, contracts=(wh.root.contract(table),))
 
 
 def get(
@@ -100,7 +103,7 @@ def get(
     asked: dict[str, Any] = {"columns": names(columns), "version": version(wh, at), **data_id(values or ())}
     found = wh.get(dataset_type, format="lazy", **asked)
     contract, _ = wh.root.contracts.dataset_types[dataset_type]
-    if not _give(wh, found, out, rows, json=json, table=contract.table):
+    if not _give(wh, found, out, rows, json=json, contracts=(contract,)):
         wh.get(dataset_type, **asked)  # says so where there is no such dataset, be it one without rows or none
 
 
@@ -113,7 +116,7 @@ def sql(
 ) -> None:
     """Answer a query in Polars' SQL."""
     wh = opened(warehouse)
-    _give(wh, wh.sql(query), out, rows, json=json, table=None)
+    _give(wh, wh.sql(query), out, rows, json=json, contracts=())
 
 
 def lightcurve(
@@ -131,10 +134,12 @@ def lightcurve(
     """Show or save an object's photometry in order of time."""
     if (object_id is None) == (dia_object_id is None):
         raise QueryError("expected one of --object-id and --dia-object-id", kind="lightcurve")
+    from warehouse.query.lightcurve import contracts
+
     wh = opened(warehouse)
-    found = wh.lightcurve(object_id, dia_object_id=dia_object_id, detections=detections, columns=names(columns))
-    table = "ForcedSource" if object_id is not None else "DiaSource" if detections else "ForcedSourceOnDiaObject"
-    _give(wh, found.lazy(), out, rows, json=json, table=table)
+    words: dict[str, Any] = {"dia_object_id": dia_object_id, "detections": detections}
+    found = wh.lightcurve(object_id, columns=names(columns), **words)
+    _give(wh, found.lazy(), out, rows, json=json, contracts=contracts(wh.root, object_id, **words))
 
 
 def dataset_types(
@@ -216,13 +221,15 @@ def _vertices(text: str) -> tuple[tuple[float, float], ...]:
         raise QueryError(message, kind="region") from error
 
 
-def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, table: str | None) -> int:  # noqa: ANN401 - a Warehouse and a LazyFrame, loaded late
-    """Save a lazy frame where `out` says so, else show its first rows; return how many rows were given."""
+def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, contracts: Sequence[Contract]) -> int:  # noqa: ANN401 - a Warehouse and a LazyFrame, loaded late
+    """Save a lazy frame where `out` says so, else show its first rows; return how many rows were given.
+
+    `contracts` are of the tables that the columns are of, none for those of a query.
+    """
     if out is not None:
         from warehouse.query.save import save
 
-        contract = None if table is None else wh.root.contract(table)
-        written = save(found, out, wh.settings, contract)
+        written = save(found, out, wh.settings, contracts)
         if json:
             display.as_json({"out": out, "rows": written})
         else:
@@ -231,7 +238,5 @@ def _give(wh: Any, found: Any, out: str | None, rows: int, *, json: bool, table:
     from warehouse.query.answers import collected
 
     wanted = collected(found if json else found.head(rows + 1), wh.uri)
-    display.rows(
-        wanted, json=json, most=rows, whole="--out or --json", choosing="--columns" if table is not None else ""
-    )
+    display.rows(wanted, json=json, most=rows, whole="--out or --json", choosing="--columns" if contracts else "")
     return int(wanted.height)

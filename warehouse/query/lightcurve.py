@@ -17,6 +17,7 @@ import polars as pl
 from warehouse.contracts.contract import Contract, Packed
 from warehouse.errors import NotFoundError, QueryError
 from warehouse.lake import bounds
+from warehouse.lake.root import Root
 from warehouse.query.answers import answered
 from warehouse.query.scan import read
 from warehouse.query.tables import Opened, Tables, Version
@@ -66,7 +67,7 @@ def lightcurve(
     """
     owner, given = _asked(object_id, dia_object_id, detections=detections)
     ids = _numbers(given)
-    contract, column = _table_of(tables, owner, detections=detections)
+    contract, column = _table_of(tables.root, owner, detections=detections)
     opened = tables.open(contract.table, version)
     wanted = opened.named(contract.by_name if columns is None else columns)
     own = [BAND] if BAND in contract.by_name else []
@@ -81,6 +82,14 @@ def lightcurve(
     return _ordered(found, column, time).select(
         pl.col(column), pl.col("__visit").alias(VISIT), time, band, pl.col(_rest(wanted, (column, VISIT, time, BAND)))
     )
+
+
+def contracts(
+    root: Root, object_id: Ids | None = None, *, dia_object_id: Ids | None = None, detections: bool = False
+) -> tuple[Contract, Contract]:
+    """Return the contracts of the tables that a light curve's columns are of: the photometry's, and Visit's."""
+    owner, _ = _asked(object_id, dia_object_id, detections=detections)
+    return _table_of(root, owner, detections=detections)[0], root.contract("Visit")
 
 
 def _asked(object_id: Ids | None, dia_object_id: Ids | None, *, detections: bool) -> tuple[str, Ids]:
@@ -109,17 +118,17 @@ def _numbers(ids: Ids) -> npt.NDArray[np.int64]:
     return np.unique(given.astype(np.int64))
 
 
-def _table_of(tables: Tables, owner: str, *, detections: bool) -> tuple[Contract, str]:
+def _table_of(root: Root, owner: str, *, detections: bool) -> tuple[Contract, str]:
     """Return the table that holds the photometry of `owner`'s objects, and the column of their ids in it.
 
     Forced photometry takes the tract and patch of its object; detections have their own place.
     """
     kind = "derived" if detections else "declared"
-    for contract in tables.root.contracts.tables.values():
+    for contract in root.contracts.tables.values():
         for link in contract.foreign_keys:
             if link.table == owner and contract.assignment == kind and _visited(contract):
                 return contract, link.column
-    raise NotFoundError(f"{tables.root.release} has no such photometry of {owner}", kind="table")
+    raise NotFoundError(f"{root.release} has no such photometry of {owner}", kind="table")
 
 
 def _visited(contract: Contract) -> bool:

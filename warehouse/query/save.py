@@ -8,7 +8,8 @@ commas.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,15 +31,16 @@ _STREAMED: dict[str, Callable[..., Any]] = {
 _ASTROPY = {".fits": "fits", ".ecsv": "ascii.ecsv", ".vot": "votable"}
 
 
-def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract | None = None) -> int:
+def save(frame: pl.LazyFrame, out: str, settings: Settings, contracts: Sequence[Contract] = ()) -> int:
     """Write the rows of `frame` to `out`, replacing what is there once all are written; return how many they are.
 
     Parameters
     ----------
     out
         A local path, or ``s3://`` for the formats that Polars writes.
-    contract
-        Of the table that the columns are of; FITS, ECSV and VOTable cannot do without.
+    contracts
+        Of the tables that the columns are of; where two have a column, the first one's is meant. FITS, ECSV and
+        VOTable cannot do without.
 
     Raises
     ------
@@ -54,15 +56,20 @@ def save(frame: pl.LazyFrame, out: str, settings: Settings, contract: Contract |
     if suffix not in _ASTROPY:
         known = ", ".join((*_STREAMED, *_ASTROPY))
         raise QueryError(f"{suffix or 'no suffix'} names no format; expected one of {known}", kind="format", uri=out)
-    if contract is None or storage.scheme(out) != "file":
+    if not contracts or storage.scheme(out) != "file":
         message = f"{suffix} holds the rows of one table, in a local file; expected one of {', '.join(_STREAMED)}"
         raise QueryError(message, kind="format", uri=out)
     with answered(out, "writing"), outputs.replacing(Path(storage.absolute(out))) as part:
         found = frame.collect()
-        frames.to_astropy(found.with_columns(_as_text(found.schema, suffix)), contract).write(
-            part, format=_ASTROPY[suffix]
-        )
+        told = frames.to_astropy(found.with_columns(_as_text(found.schema, suffix)), _joined(contracts))
+        told.write(part, format=_ASTROPY[suffix])
     return found.height
+
+
+def _joined(contracts: Sequence[Contract]) -> Contract:
+    """Return the first contract with the columns that only the others have."""
+    columns = {column.name: column for contract in reversed(contracts) for column in contract.columns}
+    return replace(contracts[0], columns=tuple(columns.values()))
 
 
 def _as_text(schema: pl.Schema, suffix: str) -> list[pl.Expr]:
