@@ -109,8 +109,9 @@ def show(
     """
     from warehouse.images.show import draw
 
-    named = data_id(values or ())
-    image = opened(warehouse).get(dataset_type, **dict[str, Any](named))
+    wh = opened(warehouse)
+    named = data_id(values or (), wh.get)
+    image = wh.get(dataset_type, **named)
     title = " ".join([dataset_type, *(f"{key}={value}" for key, value in named.items())])
     _written(draw(image, str(out), title=title), image, json=json)
 
@@ -135,7 +136,9 @@ def cutout(
     from warehouse.images.show import draw
 
     ra, dec = at
-    image = opened(warehouse).cutout(ra, dec, size, band=band, dataset_type=dataset_type, **data_id(values or ()))
+    wh = opened(warehouse)
+    named = data_id(values or (), wh.cutout, "--band", "--dataset-type")
+    image = wh.cutout(ra, dec, size, band=band, dataset_type=dataset_type, **named)
     if out.suffix.lower() == ".png":
         path = draw(image, str(out), title=f'{dataset_type} {band or ""} at {ra:.5f} {dec:+.5f}, {size:g}"')
     elif out.suffix.lower() == ".fits":

@@ -100,7 +100,8 @@ def get(
     """
     wh = opened(warehouse)
     _refuse_images(wh, dataset_type, values or ())
-    asked: dict[str, Any] = {"columns": names(columns), "version": version(wh, at), **data_id(values or ())}
+    named = data_id(values or (), wh.get, "--columns", "--version")
+    asked: dict[str, Any] = {"columns": names(columns), "version": version(wh, at), **named}
     found = wh.get(dataset_type, format="lazy", **asked)
     contract, _ = wh.root.contracts.dataset_types[dataset_type]
     if not _give(wh, found, out, rows, json=json, contracts=(contract,)):
@@ -154,7 +155,8 @@ def dataset_types(
 
 def data_ids(dataset_type: DatasetType, warehouse: WarehouseUri, values: DataId = None, json: Json = False) -> None:
     """List the data ids of a dataset type that the warehouse holds, with their rows; of images, with their files."""
-    found = opened(warehouse).data_ids(dataset_type, **data_id(values or ()))
+    wh = opened(warehouse)
+    found = wh.data_ids(dataset_type, **data_id(values or (), wh.data_ids))
     display.rows(found, json=json)
 
 
