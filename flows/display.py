@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def complain(text: str) -> None:
 
 def as_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
     """Print a value as JSON."""
-    sys.stdout.write(jsonlib.dumps(value, indent=2, default=str) + "\n")
+    sys.stdout.write(_json(value) + "\n")
 
 
 def as_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -67,8 +68,21 @@ def as_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
     number = 0
     for number, row in enumerate(rows, 1):
         sys.stdout.write("[\n" if number == 1 else ",\n")
-        sys.stdout.write(indent(jsonlib.dumps(row, indent=2, default=str), "  "))
+        sys.stdout.write(indent(_json(row), "  "))
     sys.stdout.write("\n]\n" if number else "[]\n")
+
+
+def _json(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
+    return jsonlib.dumps(_without_nan(value), indent=2, default=str, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Return a value with null where it holds a NaN or an infinity, for which JSON has no words."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return [_without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def grid(

@@ -203,6 +203,18 @@ def test_rows_are_json_as_they_come(capsys):
         assert json.loads(streamed) == json.loads(capsys.readouterr().out) == rows
 
 
+def test_json_has_null_for_what_is_no_number(capsys):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    inner = {"b": (float("inf"), [1.5, float("nan")]), "c": {"d": float("-inf")}}
+    known = {"a": None, "b": [None, [1.5, None]], "c": {"d": None}}
+    display.as_json([{"a": float("nan"), **inner}])
+    assert json.loads(capsys.readouterr().out, parse_constant=refuse) == [known]
+    display.as_json_rows([{"a": float("nan"), **inner}])
+    assert json.loads(capsys.readouterr().out, parse_constant=refuse) == [known]
+
+
 def test_lines_say_each_step_and_sum_what_was_read():
     said = []
     watch = progress.Lines(said.append, seconds=0)
