@@ -356,7 +356,7 @@ def upkeep(done: Sequence[Upkeep], *, dry_run: bool, json: bool) -> None:
 def pins(found: Sequence[Pin]) -> None:
     """Print the pinned releases."""
     if found:
-        grid(("pin", "made", "tables"), [(p.name, p.created_at, len(p.versions)) for p in found])
+        grid(("pin", "made", "tables"), [(p.name, p.created_at, len(p.versions)) for p in found], wrap=("pin",))
     else:
         say("nothing is pinned")
 

@@ -284,6 +284,8 @@ def test_a_pin_named_like_a_number_or_a_moment_is_what_its_name_means(on, run, l
         (("scan", "Object", "--out", "/nowhere/at/all/x.parquet"), errors.StorageError, "/nowhere/at/all"),
         (("sql", "SELECT 1", "--out", "x.fits"), errors.QueryError, "one table"),
         (("sql", "DROP TABLE Object"), errors.QueryError, "SELECT"),
+        (("scan", "Object", "--columns", ""), errors.QueryError, "expected names, separated by commas, found ''"),
+        (("scan", "Object", "--columns", ","), errors.QueryError, "found ','"),
         (("get", "objectTable", "tract"), errors.QueryError, "tract=4431"),
         (("get", "objectTable", "tract=1", "patch=1"), errors.NotFoundError, "tract=1"),
         (("get", "objectTable", "tract=1", "tract=2"), errors.QueryError, "found tract=1 and tract=2"),

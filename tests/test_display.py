@@ -17,6 +17,7 @@ from warehouse.ingest.run import IngestReport
 from warehouse.lake.audit import Finding
 from warehouse.lake.events import Event
 from warehouse.lake.ledger import Entry
+from warehouse.lake.pins import Pin
 from warehouse.wording import counted
 
 READ = [Event("staging", "Object", f"patch {n}", inputs=1, rows=1000, bytes=2_500_000) for n in range(4)]
@@ -75,6 +76,16 @@ def test_of_the_tables_only_the_description_is_cut(capsys):
     for shown in ("ForcedSourceOnDiaObject", "44,727,948,693", "26,000", "5,000,000.0", "4", "Prop"):
         assert shown in lines[1]
     assert "none yet" in lines[2]
+
+
+@pytest.mark.usefixtures("narrow")
+def test_the_name_of_a_pin_is_folded_and_its_tables_are_told(capsys):
+    name = "a" * 90
+    display.pins([Pin(name, "2026-11-01T00:00:00+00:00", {"Object": 3, "Source": 4})])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[-1] == "2"
+    assert "".join(line.split()[0] for line in lines[1:]) == name
 
 
 @pytest.mark.usefixtures("narrow")

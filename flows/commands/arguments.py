@@ -49,8 +49,13 @@ def opened(uri: str) -> Warehouse:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Return the names in a list that is separated by commas."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    """Return the names in a list that is separated by commas (QueryError where there are none)."""
+    if text is None:
+        return None
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise QueryError(f"expected names, separated by commas, found {text!r}", kind="names")
+    return found
 
 
 def version(wh: Warehouse, text: str | None) -> int | datetime | str | None:

@@ -67,7 +67,7 @@ def match(
     how = {
         "radius_arcsec": radius_arcsec,
         "magnitude_limit": magnitude_limit,
-        "bands": None if bands is None else tuple(names(bands) or ()),
+        "bands": names(bands),
         "published_quirk": published_quirk,
     }
     told = {name: value for name, value in how.items() if value is not None}
