@@ -301,6 +301,12 @@ def test_a_pin_named_like_a_number_or_a_moment_is_what_its_name_means(on, run, l
         (("images", "show", "calexp", "version=1"), errors.QueryError, "'version' is no key of a data id"),
         (("images", "cutout", "band=i", "--at", "1", "1"), errors.QueryError, "the option --band gives it"),
         (("images", "cutout", "size_arcsec=1", "--at", "1", "1"), errors.QueryError, "'size_arcsec' is no key"),
+        (("footprint", "--out", "s3://bucket/x.png"), errors.QueryError, "s3://bucket/x.png: expected a local file"),
+        (("footprint", "--out", "x.jpg"), errors.QueryError, "ends with .png"),
+        (("images", "show", "calexp", "--out", "s3://bucket/x.png"), errors.QueryError, "a local file"),
+        (("images", "show", "calexp", "--out", "x.jpg"), errors.QueryError, "ends with .png"),
+        (("images", "cutout", "--at", "1", "1", "--out", "s3://bucket/x.fits"), errors.QueryError, ".png or .fits"),
+        (("images", "cutout", "--at", "1", "1", "--out", "x.jpg"), errors.QueryError, "ends with .png or .fits"),
         (("ingest",), errors.QueryError, "--butler"),
         (("ingest", "/nowhere/at/all", "--direct"), errors.NotFoundError, "/nowhere/at/all"),
         # Without a word of a server, which none of these needs.

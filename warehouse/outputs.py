@@ -14,6 +14,14 @@ from typing import Any
 
 from warehouse import storage
 from warehouse.config import Settings
+from warehouse.errors import QueryError
+
+
+def local(out: str, *endings: str) -> Path:
+    """Return the path of a local file to write with one of these endings (QueryError for any other)."""
+    if storage.scheme(out) != "file" or Path(out).suffix.lower() not in endings:
+        raise QueryError(f"expected a local file that ends with {' or '.join(endings)}", kind="format", uri=out)
+    return Path(storage.absolute(out)) if "://" in out else Path(out).expanduser()
 
 
 @contextmanager

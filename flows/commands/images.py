@@ -100,20 +100,22 @@ def show(
     values: DataId = None,
     *,
     warehouse: WarehouseUri,
-    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("image.png"),
+    out: Annotated[str, typer.Option(help="PNG to write.")] = "image.png",
     json: Json = False,
 ) -> None:
     """Draw an image: asinh-zscale, with sky axes and a scale bar.
 
     For example: tractlake images show calexp visit=192350 detector=90 --out calexp.png
     """
+    from warehouse import outputs
     from warehouse.images.show import draw
 
+    outputs.local(out, ".png")
     wh = opened(warehouse)
     named = data_id(values or (), wh.get)
     image = wh.get(dataset_type, **named)
     title = " ".join([dataset_type, *(f"{key}={value}" for key, value in named.items())])
-    _written(draw(image, str(out), title=title), image, json=json)
+    _written(draw(image, out, title=title), image, json=json)
 
 
 @app.command()
@@ -125,27 +127,26 @@ def cutout(
     size: Annotated[float, typer.Option(help="Side, arcseconds.")] = 20.0,
     dataset_type: Annotated[str, typer.Option(help="Image dataset type.")] = "deepCoadd",
     band: Band = None,
-    out: Annotated[Path, typer.Option(help="File to write: .png or .fits.")] = Path("cutout.png"),
+    out: Annotated[str, typer.Option(help="File to write: .png or .fits.")] = "cutout.png",
     json: Json = False,
 ) -> None:
     """Cut a square out of the image that shows a position; only its tiles are read.
 
     For example: tractlake images cutout --at 61.58 -37.1 --size 20 --band i --out galaxy.fits
     """
+    from warehouse import outputs
     from warehouse.images.cutout import write
     from warehouse.images.show import draw
 
+    path = outputs.local(out, ".png", ".fits")
     ra, dec = at
     wh = opened(warehouse)
     named = data_id(values or (), wh.cutout, "--band", "--dataset-type")
     image = wh.cutout(ra, dec, size, band=band, dataset_type=dataset_type, **named)
-    if out.suffix.lower() == ".png":
-        path = draw(image, str(out), title=f'{dataset_type} {band or ""} at {ra:.5f} {dec:+.5f}, {size:g}"')
-    elif out.suffix.lower() == ".fits":
-        path = out
-        write(image, out)
+    if path.suffix.lower() == ".png":
+        draw(image, out, title=f'{dataset_type} {band or ""} at {ra:.5f} {dec:+.5f}, {size:g}"')
     else:
-        raise QueryError(f"a cutout is written as .png or .fits, found {out.name!r}", kind="format", uri=str(out))
+        write(image, path)
     _written(path, image, json=json)
 
 

@@ -167,8 +167,10 @@ def footprint(
     json: Json = False,
 ) -> None:
     """Draw the map of a table's tracts and patches, coloured by their rows."""
+    from warehouse import outputs
     from warehouse.query.footprint import footprint as draw
 
+    outputs.local(out, ".png")
     wh = opened(warehouse)
     path = draw(wh.sky_info(table, means=False), wh.skymap, out, f"{table}, {wh.root.release}")
     if json:

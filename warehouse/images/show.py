@@ -35,18 +35,16 @@ def draw(image: Any, out: str, *, title: str = "") -> Path:  # noqa: ANN401 - a 
     Raises
     ------
     QueryError
-        `out` is no PNG, or the image lies nowhere on the sky.
+        `out` is no local ``.png``, or the image lies nowhere on the sky.
     StorageError
         It cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    path = Path(out)
+    path = outputs.local(out, ".png")
     if image.wcs is None:
         raise QueryError("the image has no world coordinates, so no sky axes can be drawn", kind="wcs", uri=out)
-    if path.suffix.lower() != ".png":
-        raise QueryError(f"a picture is written as .png, found {path.name!r}", kind="format", uri=out)
     height, width = image.data.shape
     tall = min(max(height / width, 0.4), 2.0)
     figure = Figure(figsize=(_INCHES, 1.2 + (_INCHES - 1.8) * tall), dpi=_DPI, layout="constrained")

@@ -6,6 +6,7 @@ and its global state is left alone.
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ _ROUND_DEG = 180.0
 _LOGARITHMIC = 30.0  # ratio of the fullest to the emptiest patch above which a linear scale shows only the fullest
 
 
-def footprint(sky_info: pl.DataFrame, sky: SkyMap, out: str | Path, title: str = "") -> Path:
+def footprint(sky_info: pl.DataFrame, sky: SkyMap, out: str | PathLike[str], title: str = "") -> Path:
     """Draw the tract and patch map of a table into the PNG file `out`, and return its path.
 
     Right ascension grows to the left, as on the sky, and a degree is as long in both directions at the middle
@@ -46,15 +47,15 @@ def footprint(sky_info: pl.DataFrame, sky: SkyMap, out: str | Path, title: str =
     Raises
     ------
     QueryError
-        There is no patch with rows.
+        There is no patch with rows, or `out` is no local ``.png``.
     StorageError
         The file cannot be written.
     """
+    path = outputs.local(fspath(out), ".png")
     patches = sky_info.filter(pl.col("rows") > 0)
     if patches.is_empty():
         raise QueryError("there are no rows, so there is no footprint to draw", kind="footprint")
     figure = _drawn(patches, sky, title)
-    path = Path(out)
     with translated(str(path), "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with outputs.replacing(path) as part:

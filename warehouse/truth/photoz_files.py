@@ -50,7 +50,7 @@ class Described:
 def needed(selection: Selection, path: str | Path, known: Collection[str]) -> Selection:
     """Return the selection of a file's set with what its format holds beside it, as far as ObjectTruth has it."""
     errors = all(f"obj_{band}_cModelFluxErr" in known for band in selection.bands)
-    return replace(selection, errors=True) if errors and Path(path).suffix in _HDF5 else selection
+    return replace(selection, errors=True) if errors and Path(path).suffix.lower() in _HDF5 else selection
 
 
 def write(
@@ -93,19 +93,16 @@ def write(
     Raises
     ------
     QueryError
-        The ending names no format, or one whose library is not installed.
+        The ending names no format, or one whose library is not installed; the path is not local.
     StorageError
         The file cannot be written.
     """
-    path = Path(path)
-    if path.suffix not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise QueryError(f"expected a file name that ends with one of {known}, found {path.name!r}", kind="format")
+    path = outputs.local(os.fspath(path), *FORMATS)
     frame = photoz.collect() if isinstance(photoz, pl.LazyFrame) else photoz
     described = _described(frame, columns or frame.columns, recipe, contract)
     try:
         with outputs.replacing(path) as part:
-            FORMATS[path.suffix](described, part)
+            FORMATS[path.suffix.lower()](described, part)
     except OSError as error:
         raise StorageError(f"cannot write: {error.strerror or error}", uri=os.fspath(path)) from error
     return frame.height
