@@ -39,6 +39,7 @@ _PANELS = {
         looking.lightcurve,
         looking.dataset_types,
         looking.data_ids,
+        looking.sky_info,
         looking.footprint,
     ),
     "Hold it against the truth": (truth.match, truth.materialise, truth.photoz, truth.report),

@@ -109,6 +109,7 @@ def test_every_command_has_help_that_fits(run):
         ("scan", "Object", "--columns", "objectId,coord_ra,coord_dec,refBand"),
         ("dataset-types",),
         ("data-ids", "objectTable"),
+        ("sky-info", "Object"),
         ("history",),
         ("audit",),
         ("maintain", "--dry-run"),
@@ -249,6 +250,35 @@ def test_a_pin_is_made_read_listed_and_removed(on):
     assert json.loads(on("pins", "--json")) == []
 
 
+def test_every_question_is_answered_as_of_a_version(on, run, loaded, tmp_path):
+    busiest = loaded.scan("ForcedSource").group_by("objectId").len().sort("len").last().collect()["objectId"].item()
+    on("pin", "then")
+    for ask in (
+        ("sql", "SELECT objectId FROM Object"),
+        ("lightcurve", "--object-id", busiest),
+        ("data-ids", "objectTable"),
+        ("sky-info", "Object"),
+    ):
+        now = json.loads(on(*ask, "--json"))
+        assert now == json.loads(on(*ask, "--json", "--version", "then"))
+        assert json.loads(on(*ask, "--json", "--version", "0")) == [] != now
+    code, _, err = run("footprint", "--version", "0", "--out", tmp_path / "map.png")
+    assert (code, "no rows" in err) == (errors.QueryError.exit_code, True)
+    on("footprint", "--version", "then", "--out", tmp_path / "map.png")
+    on("unpin", "then")
+
+
+def test_rows_are_counted_where_they_lie(on, loaded):
+    assert json.loads(on("sky-info", "Source", "--json")) == loaded.sky_info("Source").to_dicts()
+    some = json.loads(on("sky-info", "Source", "--cone", *CENTRE, 0.02, "--no-means", "--json"))
+    assert some == loaded.sky_info("Source", Cone(*CENTRE, 0.02), means=False).to_dicts()
+    assert 0 < sum(row["rows"] for row in some) < loaded.sky_info("Source")["rows"].sum()
+    [first] = {row["tract"] for row in some[:1]}
+    told = json.loads(on("sky-info", "Source", "--tract", first, "--no-means", "--json"))
+    assert {row["tract"] for row in told} == {first}
+    assert all(row["ra_mean_deg"] is None for row in told)
+
+
 @pytest.mark.parametrize(
     ("name", "without"),
     [
@@ -295,7 +325,7 @@ def test_a_pin_named_like_a_number_or_a_moment_is_what_its_name_means(on, run, l
         (("get", "objectTable", "self=1"), errors.QueryError, "'self' is no key"),
         (("get", "objectTable", "tables=1"), errors.QueryError, "'tables' is no key"),
         (("data-ids", "objectTable", "dataset_type=x"), errors.QueryError, "'dataset_type' is no key"),
-        (("data-ids", "objectTable", "version=1"), errors.QueryError, "'version' is no key"),
+        (("data-ids", "objectTable", "version=1"), errors.QueryError, "the option --version gives it"),
         (("data-ids", "objectTable", "columns=1"), errors.QueryError, "no 'columns'"),
         (("images", "show", "calexp", "visit=1", "dataset_type=x"), errors.QueryError, "'dataset_type' is no key"),
         (("images", "show", "calexp", "version=1"), errors.QueryError, "'version' is no key of a data id"),

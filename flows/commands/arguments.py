@@ -27,8 +27,9 @@ Table = Annotated[str, typer.Argument(help="Table, spelled as the release spells
 OptionalTable = Annotated[str | None, typer.Argument(help="Table. [default: all]", show_default=False)]
 Tables = Annotated[list[str] | None, typer.Argument(help="Tables. [default: all]", show_default=False)]
 Rows = Annotated[int, typer.Option("--rows", "-n", min=1, help="Rows to show.")]
-Version = Annotated[
-    str | None, typer.Option(help="As it was: a pin's name; else a version's number, or a moment (2026-03-01T12:00).")
+At = Annotated[
+    str | None,
+    typer.Option("--version", help="As it was: a pin's name; else a version's number, or a moment (2026-03-01T12:00)."),
 ]
 Columns = Annotated[str | None, typer.Option(help="Columns, separated by commas. [default: all]")]
 Out = Annotated[

@@ -9,12 +9,12 @@ import typer
 
 from flows import display
 from flows.commands.arguments import (
+    At,
     Columns,
     Json,
     Out,
     Rows,
     Table,
-    Version,
     WarehouseUri,
     data_id,
     names,
@@ -68,7 +68,7 @@ def scan(  # noqa: PLR0917 - Typer reads each from the signature
     tract: Tract = None,
     patch: Patch = None,
     columns: Columns = None,
-    at: Annotated[str | None, typer.Option("--version", help=Version.__metadata__[0].help)] = None,
+    at: At = None,
     primary: Annotated[bool, typer.Option("--primary", help="Only rows with detect_isPrimary.")] = False,
     out: Out = None,
     rows: Rows = 20,
@@ -89,7 +89,7 @@ def get(
     warehouse: WarehouseUri,
     values: DataId = None,
     columns: Columns = None,
-    at: Annotated[str | None, typer.Option("--version", help=Version.__metadata__[0].help)] = None,
+    at: At = None,
     out: Out = None,
     rows: Rows = 20,
     json: Json = False,
@@ -111,16 +111,17 @@ def get(
 def sql(
     query: Annotated[str, typer.Argument(help="SELECT ... or WITH ... SELECT, tables by their names.")],
     warehouse: WarehouseUri,
+    at: At = None,
     out: Out = None,
     rows: Rows = 20,
     json: Json = False,
 ) -> None:
-    """Answer a query in Polars' SQL."""
+    """Answer a query in Polars' SQL; a version's number is for a query that names one table."""
     wh = opened(warehouse)
-    _give(wh, wh.sql(query), out, rows, json=json, contracts=())
+    _give(wh, wh.sql(query, version=version(wh, at)), out, rows, json=json, contracts=())
 
 
-def lightcurve(
+def lightcurve(  # noqa: PLR0917 - Typer reads each from the signature
     warehouse: WarehouseUri,
     object_id: Annotated[int | None, typer.Option(help="An Object's id: its ForcedSource rows.")] = None,
     dia_object_id: Annotated[
@@ -128,6 +129,7 @@ def lightcurve(
     ] = None,
     detections: Annotated[bool, typer.Option("--detections", help="A DiaObject's DiaSource rows instead.")] = False,
     columns: Columns = None,
+    at: At = None,
     out: Out = None,
     rows: Rows = 20,
     json: Json = False,
@@ -139,7 +141,7 @@ def lightcurve(
 
     wh = opened(warehouse)
     words: dict[str, Any] = {"dia_object_id": dia_object_id, "detections": detections}
-    found = wh.lightcurve(object_id, columns=names(columns), **words)
+    found = wh.lightcurve(object_id, columns=names(columns), version=version(wh, at), **words)
     _give(wh, found.lazy(), out, rows, json=json, contracts=contracts(wh.root, object_id, **words))
 
 
@@ -153,17 +155,45 @@ def dataset_types(
     display.frame(found if json else found.drop("description"), json=json, wrap=("dimensions",))
 
 
-def data_ids(dataset_type: DatasetType, warehouse: WarehouseUri, values: DataId = None, json: Json = False) -> None:
+def data_ids(
+    dataset_type: DatasetType, warehouse: WarehouseUri, values: DataId = None, at: At = None, json: Json = False
+) -> None:
     """List the data ids of a dataset type that the warehouse holds, with their rows; of images, with their files."""
     wh = opened(warehouse)
-    found = wh.data_ids(dataset_type, **data_id(values or (), wh.data_ids))
+    named = data_id(values or (), wh.data_ids, "--version")
+    found = wh.data_ids(dataset_type, version=version(wh, at), **named)
     display.rows(found, json=json)
+
+
+def sky_info(  # noqa: PLR0917 - Typer reads each from the signature
+    table: Table,
+    warehouse: WarehouseUri,
+    cone: Cone = None,
+    box: Box = None,
+    polygon: Polygon = None,
+    tract: Tract = None,
+    patch: Patch = None,
+    means: Annotated[
+        bool, typer.Option("--means/--no-means", help="Also mean positions, for which rows are read.")
+    ] = True,
+    at: At = None,
+    rows: Rows = 20,
+    json: Json = False,
+) -> None:
+    """Count the rows of a table in each tract and patch, with their extent and mean position; degrees.
+
+    For example: tractlake sky-info Object --tract 4431 --no-means
+    """
+    where = _region(cone, box, polygon, tract, patch)
+    wh = opened(warehouse)
+    display.rows(wh.sky_info(table, where, means=means, version=version(wh, at)), json=json, most=rows)
 
 
 def footprint(
     warehouse: WarehouseUri,
     out: Annotated[str, typer.Option(help="PNG to write.")] = "footprint.png",
     table: Annotated[str, typer.Option(help="Table whose rows are counted.")] = "Object",
+    at: At = None,
     json: Json = False,
 ) -> None:
     """Draw the map of a table's tracts and patches, coloured by their rows."""
@@ -172,7 +202,7 @@ def footprint(
 
     outputs.local(out, ".png")
     wh = opened(warehouse)
-    path = draw(wh.sky_info(table, means=False), wh.skymap, out, f"{table}, {wh.root.release}")
+    path = draw(wh.sky_info(table, means=False, version=version(wh, at)), wh.skymap, out, f"{table}, {wh.root.release}")
     if json:
         display.as_json({"out": str(path)})
     else:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import display
-from flows.commands.arguments import Json, Memory, Rows, Version, WarehouseUri, Workers, names, opened, version
+from flows.commands.arguments import At, Json, Memory, Rows, WarehouseUri, Workers, names, opened, version
 from warehouse.errors import QualityError, QueryError
 from warehouse.wording import counted
 
@@ -130,7 +130,7 @@ def photoz(
         float | None, typer.Option(min=0, max=1, help="Add a column `split`: this share of the rows says train.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Chooses among the possible splits.")] = 0,
-    at: Annotated[str | None, typer.Option("--version", help=Version.__metadata__[0].help)] = None,
+    at: At = None,
     out: Annotated[
         str | None, typer.Option(help="Write the set to this file: .parquet, .fits, .hdf5, .csv or .pkl.")
     ] = None,
