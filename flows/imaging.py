@@ -13,8 +13,7 @@ from typing import Any
 from flows import display
 from flows.ingesting import settings
 from flows.serving import Ready, api
-from flows.truthing import watched
-from flows.watching import watched_by
+from flows.watching import watched, watched_by
 from warehouse import Warehouse
 from warehouse.errors import InputError, QueryError
 from warehouse.images.registry import ReadHeaders, RegisterReport, read_headers, register

@@ -6,8 +6,7 @@ The flow (`flows.ingest`) and the command share `perform`; they differ in the ru
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,9 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows import display, reporting
-from flows.progress import progress
 from flows.serving import Ready, api
-from flows.watching import watched_by
+from flows.watching import watched, watched_by
 from warehouse import Warehouse
 from warehouse.config import Settings
 from warehouse.errors import NotFoundError, QueryError
@@ -179,7 +177,7 @@ def perform(
 def run(request: Request, *, direct: bool = False, quiet: bool = False) -> list[dict[str, Any]]:
     """Run the request, as a flow or in this process, with progress on the terminal; return a summary a table."""
     if direct:
-        with _watched(quiet=quiet) as on_event:
+        with watched(quiet=quiet) as on_event:
             return [reporting.summary(report) for report in perform(request, on_event=on_event)]
     look(request)  # before a server is started for it
     with api((lambda _: None) if quiet else display.hint) as ready:
@@ -191,7 +189,7 @@ def as_flow(request: Request, ready: Ready, *, quiet: bool = False) -> list[dict
     from flows.ingest import ingest
 
     ready()
-    with _watched(quiet=quiet) as on_event, watched_by(on_event):
+    with watched(quiet=quiet) as on_event, watched_by(on_event):
         try:
             summaries: list[dict[str, Any]] = ingest(**asdict(request))
         except reporting.RefusedError as error:
@@ -203,14 +201,5 @@ def retry(opened: Warehouse, table: str | None, *, quiet: bool = False) -> list[
     """Take up again what is set aside of a table, or of all; return a summary a table."""
     held = set(opened.quarantine_counts().get_column("table"))
     tables = [table] if table else [t for t in opened.root.contracts.order if t in held]
-    with _watched(quiet=quiet) as on_event:
+    with watched(quiet=quiet) as on_event:
         return [reporting.summary(opened.retry(name, on_event=on_event)) for name in tables]
-
-
-@contextmanager
-def _watched(*, quiet: bool) -> Iterator[OnEvent]:
-    if quiet:
-        yield ignore
-        return
-    with progress(display.errors) as on_event:
-        yield on_event

@@ -24,7 +24,6 @@ from flows.watching import watcher
 from tasks.runner import PrefectTasks
 from tasks.truth import PrefectTracts
 from warehouse import Warehouse
-from warehouse.contracts.derived import OBJECT_TRUTH
 from warehouse.errors import ConflictError, QualityError
 from warehouse.lake import pins
 from warehouse.lake.audit import Finding
@@ -67,6 +66,9 @@ def nightly(
     reports = perform(request, runner=PrefectTasks(), on_event=on_event, run_id=str(flow_run.id))
     opened = Warehouse.open(warehouse, settings=settings(memory=memory, workers=workers))
     joined = _joined(opened, request, on_event) if materialise else None
+    told = [reporting.markdown(reports), *([] if joined is None else ["", *truthing.lines(joined)])]
+    # Before the audit: on the night that it does not hold this is what somebody wants to read.
+    create_markdown_artifact("\n".join(told), key="nightly", description=f"Nightly into {warehouse}")
     pinned = None
     brought = not all(report.nothing_new for report in reports) or (joined is not None and not joined["nothing_new"])
     if brought or (pin and not pins.holds_present(opened.root, opened.settings)):
@@ -76,8 +78,6 @@ def nightly(
             name = f"nightly-{datetime.now(tz=UTC):%Y-%m-%dT%H%M%S}"
             pinned = pins.pin(opened.root, name, opened.settings, versions=versions).name
             log.info("pinned as %s", pinned)
-    told = [reporting.markdown(reports), *([] if joined is None else ["", *truthing.lines(joined)])]
-    create_markdown_artifact("\n".join(told), key="nightly", description=f"Nightly into {warehouse}")
     summaries = [reporting.summary(report) for report in reports]
     if refused := reporting.refused(summaries):
         raise refused
@@ -126,7 +126,5 @@ def audited(opened: Warehouse) -> dict[str, int]:
 
 def refuse_behind(joined: Mapping[str, Any] | None) -> None:
     """Refuse to pin an ObjectTruth of which a tract could not be made again (QualityError)."""
-    if joined is not None and joined["failed"]:
-        tract, error = next(iter(joined["failed"].items()))
-        message = f"{counted(len(joined['failed']), 'tract')} stayed behind, nothing was pinned; tract {tract}: {error}"
-        raise QualityError(message, kind="behind", table=OBJECT_TRUTH)
+    if joined is not None and (error := truthing.behind(joined, "nothing was pinned")):
+        raise error

@@ -39,7 +39,10 @@ def match_truth(
     memory: Memory = None,
     workers: Workers = None,
 ) -> dict[str, Any]:
-    """Compute MatchesTruth, tract by tract, where truth or objects have changed; return a summary."""
+    """Compute MatchesTruth, tract by tract, where truth or objects have changed; return a summary.
+
+    Fails at its end where a tract could not be matched; all others are committed.
+    """
     summary = truthing.match(
         warehouse,
         how=how,
@@ -49,8 +52,7 @@ def match_truth(
         runner=tasks.PrefectTracts(),
         on_event=watcher(get_run_logger()),
     )
-    create_markdown_artifact("\n".join(truthing.lines(summary)), key="match-truth", description=f"In {warehouse}")
-    return summary
+    return _told(summary, "match-truth", warehouse)
 
 
 @flow(name="materialise_matches", task_runner=_TRACTS, persist_result=False)
@@ -61,7 +63,10 @@ def materialise_matches(
     memory: Memory = None,
     workers: Workers = None,
 ) -> dict[str, Any]:
-    """Bring ObjectTruth up to date where its inputs have changed, in one commit; return a summary."""
+    """Bring ObjectTruth up to date where its inputs have changed, in one commit; return a summary.
+
+    Fails at its end where a tract could not be made; all others are committed.
+    """
     summary = truthing.materialise(
         warehouse,
         bands=bands,
@@ -71,8 +76,14 @@ def materialise_matches(
         runner=tasks.PrefectTracts(),
         on_event=watcher(get_run_logger()),
     )
-    text = "\n".join(truthing.lines(summary))
-    create_markdown_artifact(text, key="materialise-matches", description=f"In {warehouse}")
+    return _told(summary, "materialise-matches", warehouse)
+
+
+def _told(summary: dict[str, Any], key: str, warehouse: str) -> dict[str, Any]:
+    """Return a summary that has been made an artifact of the run; raise where tracts stayed behind."""
+    create_markdown_artifact("\n".join(truthing.lines(summary)), key=key, description=f"In {warehouse}")
+    if behind := truthing.behind(summary):
+        raise behind  # a run that somebody should look at must not look well in Prefect's list
     return summary
 
 

@@ -5,18 +5,17 @@ The flows (`flows.truth`) and the commands share what is here; they differ in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from flows import display
 from flows.ingesting import settings
-from flows.progress import progress
 from flows.serving import api
-from flows.watching import watched_by
+from flows.watching import watched, watched_by
 from warehouse import Cone, Warehouse
 from warehouse.contracts.derived import OBJECT_TRUTH, ObjectChoice, fitting
+from warehouse.errors import QualityError
 from warehouse.lake.events import OnEvent, ignore
 from warehouse.truth import matching
 from warehouse.truth import materialise as materialising
@@ -31,6 +30,13 @@ from warehouse.wording import counted
 _NEVER = {OBJECT_TRUTH: materialising.NEVER, MATCHES: matching.NEVER}
 # Reasons are as many as tracts: a few tell what is going on.
 _SHOWN = 20
+
+
+class BehindError(QualityError):
+    """Tracts of a table could not be made and are as they were; `summary` tells of all."""
+
+    default_kind = "behind"
+    summary: Mapping[str, Any] = {}
 
 
 def match(
@@ -111,7 +117,7 @@ def match_summary(done: MatchReport) -> dict[str, Any]:
     return {
         "table": MATCHES,
         "version": done.version,
-        "nothing_new": done.nothing_new and not done.failed,
+        "nothing_new": done.nothing_new,
         "tracts": dict(done.tracts),
         "rows": done.counts.get("rows", 0),
         "counts": {name: n for name, n in done.counts.items() if name != "rows"},
@@ -150,6 +156,17 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     said = [f"{table}: {made}, version {version}, {summary['seconds']:.1f} s", *([f"  {counts}"] if counts else [])]
     said += [] if first else reasons(summary["tracts"])
     return [*said, *(f"  tract {tract} is left as it was: {error}" for tract, error in summary["failed"].items())]
+
+
+def behind(summary: Mapping[str, Any], then: str = "all else is committed") -> BehindError | None:
+    """Return the error that ends a run which left tracts behind, None where it left none; `then` says what followed."""
+    if not summary["failed"]:
+        return None
+    tract, why = next(iter(summary["failed"].items()))
+    tracts = counted(len(summary["failed"]), "tract")
+    error = BehindError(f"{tracts} stayed behind, {then}; tract {tract}: {why}", table=summary["table"])
+    error.summary = summary
+    return error
 
 
 def reasons(tracts: Mapping[int, Sequence[str]]) -> list[str]:
@@ -195,7 +212,10 @@ def run(work: str, words: Mapping[str, Any], *, direct: bool, quiet: bool) -> di
         flows = {"match": truth.match_truth, "materialise": truth.materialise_matches}
         ready()
         with watched(quiet=quiet) as on_event, watched_by(on_event):
-            return flows[work](**words)
+            try:
+                return flows[work](**words)
+            except BehindError as error:
+                return dict(error.summary)
 
 
 def _nothing_to_do(work: str, words: Mapping[str, Any]) -> bool:
@@ -205,13 +225,3 @@ def _nothing_to_do(work: str, words: Mapping[str, Any]) -> bool:
         return not matching.outdated(opened.root, opened.settings, how=how, replace=words["replace_files"])
     choice = choose(opened, words["bands"], words["columns"])
     return materialising.staleness(opened.root, opened.settings, choice=choice).up_to_date
-
-
-@contextmanager
-def watched(*, quiet: bool) -> Iterator[OnEvent]:
-    """Have a watcher inside the block: progress on the terminal, or nothing."""
-    if quiet:
-        yield ignore
-        return
-    with progress(display.errors) as on_event:
-        yield on_event

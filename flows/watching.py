@@ -11,10 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from flows.progress import Lines
-from warehouse.lake.events import OnEvent
+from flows import display
+from flows.progress import Lines, progress
+from warehouse.lake.events import OnEvent, ignore
 
 _watching: ContextVar[OnEvent | None] = ContextVar("watching", default=None)
+
+
+@contextmanager
+def watched(*, quiet: bool) -> Iterator[OnEvent]:
+    """Have a watcher inside the block: progress on the terminal, or nothing."""
+    if quiet:
+        yield ignore
+        return
+    with progress(display.errors) as on_event:
+        yield on_event
 
 
 @contextmanager

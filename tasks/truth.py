@@ -17,7 +17,7 @@ from tasks.runner import submitted, windowed
 from warehouse import Warehouse
 from warehouse.config import Settings
 from warehouse.contracts.derived import OBJECT_TRUTH
-from warehouse.lake.events import OnEvent
+from warehouse.lake.events import OnEvent, stoppable
 from warehouse.truth import joining, matching
 from warehouse.truth.report import TruthReport
 from warehouse.truth.units import MATCHES, JoinUnit, MatchUnit
@@ -28,13 +28,15 @@ class PrefectTracts:
 
     def match(self, units: Sequence[MatchUnit], settings: Settings, on_event: OnEvent) -> list[str]:
         """Submit a ``match`` task for each tract."""
-        calls = [partial(submitted, match, f"match tract {u.tract}", u, settings, on_event) for u in units]
-        return windowed(calls, settings.workers)
+        with stoppable(on_event) as watch:
+            calls = [partial(submitted, match, f"match tract {u.tract}", u, settings, watch) for u in units]
+            return windowed(calls, settings.workers)
 
     def join(self, units: Sequence[JoinUnit], settings: Settings, on_event: OnEvent) -> list[str]:
         """Submit a ``join`` task for each tract."""
-        calls = [partial(submitted, join, f"join tract {u.tract}", u, settings, on_event) for u in units]
-        return windowed(calls, settings.workers)
+        with stoppable(on_event) as watch:
+            calls = [partial(submitted, join, f"join tract {u.tract}", u, settings, watch) for u in units]
+            return windowed(calls, settings.workers)
 
 
 @task(

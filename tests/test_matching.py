@@ -113,6 +113,8 @@ def test_a_tract_with_a_doubled_truth_is_left_and_the_others_go_on(world):
     done = match_truth(world.root, world.settings)
     assert list(done.tracts) == [3832]
     assert "id_truth_type" in done.failed[3831]
+    again = match_truth(world.root, world.settings)
+    assert (list(again.tracts), list(again.failed), again.nothing_new) == ([], [3831], False)
     kept = pl.col("tract") == 3831
     assert_frame_equal(matches(world).filter(kept), before.filter(kept))
     assert outdated(world.root, world.settings) == {3831: [f"failed before: {done.failed[3831]}"]}

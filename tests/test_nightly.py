@@ -76,7 +76,7 @@ def test_a_tract_of_object_truth_that_stayed_behind_is_no_night_to_pin():
     refuse_behind(None)
     refuse_behind({"failed": {}})
     with pytest.raises(QualityError, match=r"ObjectTruth.*2 tracts stayed behind, nothing was pinned; tract 7: a key"):
-        refuse_behind({"failed": {7: "a key stands twice", 9: "so does another"}})
+        refuse_behind({"table": "ObjectTruth", "failed": {7: "a key stands twice", 9: "so does another"}})
 
 
 @pytest.fixture

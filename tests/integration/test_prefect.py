@@ -92,6 +92,13 @@ def ended_tasks(server: PrefectServer, flow_run_id: str, number: int):
     return server.wait(enough, f"{number} tasks of {flow_run_id}")
 
 
+def artifact(server: PrefectServer, run, key: str) -> str:
+    """Return what a run's one artifact of a key says; of a run that has failed Prefect keeps the error as another."""
+    asked = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": [key]}}}
+    [found] = server.ask("/artifacts/filter", asked)
+    return found["data"]
+
+
 def delivered(tree: Path, dataset_type: str) -> int:
     files = [path for path in tree.rglob("*.parq") if f"/{dataset_type}/" in str(path)]
     return sum(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item() for path in files)
@@ -184,6 +191,7 @@ def test_a_night_whose_audit_does_not_hold_pins_nothing_until_it_is_mended(deplo
     run = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
     assert run["state"]["type"] == "FAILED"
     assert "nothing was pinned; the first: position in its patch" in run["state"]["message"]
+    assert "| Object |" in artifact(server, run, "nightly")
     assert wh.pins() == []
     misplaced.move(wh, "Object", moved, (tract, patch))
     mended = start(server, "nightly", warehouse=str(warehouse), inputs=[str(tree)], workers=2)
@@ -373,6 +381,50 @@ def test_the_flows_of_truth_run_in_tasks_and_end_as_the_library_does(server, tmp
         assert {name.partition("-")[0] for name in ended_tasks(server, run["id"], len(tasks))} == tasks
         found = server.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
         assert {artifact["key"] for artifact in found} == artifacts
+
+
+FAILING_TRACTS = """
+import json, sys
+from flows import truthing
+from warehouse.errors import ContractError
+from warehouse.truth import joining, matching
+
+work = {matching: matching._matched, joining: joining._joined}
+def broken(module):
+    def made(unit, settings):
+        if unit.tract == int(sys.argv[2]):
+            raise ContractError("a key stands twice")
+        return work[module](unit, settings)
+    return made
+matching._matched, joining._joined = broken(matching), broken(joining)
+words = {"warehouse": sys.argv[1], "memory": None, "workers": None}
+matched = truthing.run("match", {**words, "how": None, "replace_files": False}, direct=False, quiet=True)
+matching._matched = work[matching]
+truthing.match(sys.argv[1])
+joined = truthing.run("materialise", {**words, "bands": None, "columns": None}, direct=False, quiet=True)
+print(json.dumps([matched, joined]))
+"""
+
+
+def test_flows_that_leave_a_tract_behind_commit_the_rest_say_so_and_have_failed(server, tmp_path):
+    wh = Warehouse.create(str(tmp_path / "warehouse"))
+    wh.ingest_tree(str(skies.make(tmp_path / "tree", {"objectTable": "Object", "truth_summary": "TruthSummary"})))
+    bad, good = sorted(wh.scan("TruthSummary").select("tract").unique().collect()["tract"])
+    program = [sys.executable, "-c", FAILING_TRACTS, wh.uri, str(bad)]
+    done = subprocess.run(program, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for flow, summary in zip(
+        ("match_truth", "materialise_matches"), json.loads(done.stdout.splitlines()[-1]), strict=True
+    ):
+        assert (list(summary["tracts"]), list(summary["failed"])) == ([str(good)], [str(bad)])
+        runs = server.ask("/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})
+        [run] = [run for run in runs if run["parameters"]["warehouse"] == wh.uri]
+        assert run["state"]["type"] == "FAILED"
+        assert (
+            f"1 tract stayed behind, all else is committed; tract {bad}: a key stands twice" in run["state"]["message"]
+        )
+        assert f"tract {bad} is left as it was" in artifact(server, run, flow.replace("_", "-"))
+    assert set(wh.scan("ObjectTruth").collect()["tract"]) == {good}
 
 
 def test_the_demo_shows_every_step_on_a_server_of_its_own(server, tmp_path):

@@ -69,7 +69,7 @@ class MatchReport:
     @property
     def nothing_new(self) -> bool:
         """Whether there was nothing to do."""
-        return not self.tracts
+        return not self.tracts and not self.failed
 
 
 @dataclass(frozen=True)
