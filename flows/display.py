@@ -361,12 +361,14 @@ def pins(found: Sequence[Pin]) -> None:
         say("nothing is pinned")
 
 
-def simulated(report: SimulationReport, *, json: bool = False) -> None:
-    """Print what a simulation wrote."""
+def simulated(report: SimulationReport, images: Sequence[str] = (), *, json: bool = False) -> None:
+    """Print what a simulation wrote: tables, and the paths of images."""
     if json:
-        as_json(asdict(report))
+        as_json(asdict(report) | {"images": images})
         return
     listed = [(name, report.files[name], report.rows[name], _mb(report.bytes[name])) for name in report.files]
     grid(("dataset type", "files", "rows", "MB"), listed, wrap=("dataset type",))
     truth = ", ".join(f"{count:,} {kind}" for kind, count in report.truth.items())
     say(f"truth: {truth}; tracts {', '.join(map(str, report.tracts))}; {counted(len(report.visits), 'visit')}")
+    if images:
+        say(f"{counted(len(images), 'image')}: `tractlake images register {report.out}` registers them")

@@ -64,19 +64,44 @@ def run(
         )
 
 
-def last_visit_as_fits(out: str, ra: float, dec: float, radius: float, objects: int, visits: int, seed: int) -> int:
-    """Put a FITS catalogue in the place of the last visit's sources in a simulated tree; return the visit."""
+def as_fits(
+    report: SimulationReport,
+    ra: float,
+    dec: float,
+    radius: float,
+    objects: int,
+    visits: int,
+    seed: int,
+    *,
+    last: int | None = None,
+    memory: str | None = None,
+    workers: int | None = None,
+) -> SimulationReport:
+    """Put FITS catalogues in the place of the sources of the last visits, or of all; return the tree's new report."""
     from warehouse.simulate.fits_tables import simulate_fits
 
-    told = settings(memory=None, workers=None)
-    return simulate_fits(out, ra=ra, dec=dec, radius=radius, objects=objects, visits=visits, seed=seed, settings=told)
+    told = settings(memory=memory, workers=workers)
+    place = partial(simulate_fits, report, ra=ra, dec=dec, radius=radius, objects=objects, visits=visits, seed=seed)
+    return place(last=last, settings=told)
 
 
-def images(out: str, ra: float, dec: float, radius: float, objects: int, visits: int, seed: int) -> int:
-    """Write a coadd and two visits' images of a simulated sky beside its tables; return how many."""
+def images(
+    out: str,
+    ra: float,
+    dec: float,
+    radius: float,
+    objects: int,
+    visits: int,
+    seed: int,
+    *,
+    memory: str | None = None,
+    workers: int | None = None,
+) -> tuple[str, ...]:
+    """Write a coadd and two visits' images of a simulated sky into the tree `out`; return their paths below it."""
     from warehouse.simulate.images import simulate_images
 
-    draw = partial(simulate_images, out, ra=ra, dec=dec, radius=radius, objects=objects, seed=seed)
+    told = settings(memory=memory, workers=workers)
+    draw = partial(simulate_images, out, ra=ra, dec=dec, radius=radius, objects=objects, seed=seed, settings=told)
     coadds = draw(visits=visits, dataset_types=("deepCoadd",), patches=1, bands="i", size=(1200, 1200))
     exposures = draw(visits=min(2, visits), dataset_types=("calexp", "goodSeeingDiff_differenceExp"))
-    return len(coadds) + len(exposures)
+    return coadds + exposures

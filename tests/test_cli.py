@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
@@ -18,11 +19,13 @@ import numpy as np
 import polars as pl
 import pytest
 from astropy.table import Table
+from polars.testing import assert_frame_equal
 
 from flows import cli, display
 from support import content, images, skies, small_warehouse
 from warehouse import Cone, Warehouse, errors
 from warehouse.config import Settings
+from warehouse.simulate import images as images_module
 from warehouse.simulate.damage import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -486,6 +489,29 @@ def test_a_simulation_says_what_it_wrote(run, tmp_path):
     written = json.loads(run("simulate", *arguments, "--json")[1])
     assert sum(written["files"].values()) == len(list(tmp_path.rglob("*.parq"))) > 0
     assert "objectTable" in run("simulate", *arguments)[1]
+
+
+def test_a_simulation_has_images_and_fits_catalogues_where_told(run, tmp_path):
+    plain, tree, warehouse = tmp_path / "plain", tmp_path / "tree", tmp_path / "warehouse"
+    sky = ("--ra", CENTRE[0], "--dec", CENTRE[1], "--radius", "0.02", "--objects", "60", "--visits", "3")
+    run("simulate", "--out", plain, *sky)
+    written = json.loads(run("simulate", "--out", tree, *sky, "--fits", "--images", "--json")[1])
+    paths = [*written["paths"], *written["images"]]
+    assert sorted(paths) == sorted(str(path.relative_to(tree)) for path in tree.rglob("*.*") if path.is_file())
+    sources = [tree / path for path in written["paths"] if "/sourceTable_visit/" in path]
+    assert {path.suffix for path in sources} == {".fits"}
+    assert written["files"]["sourceTable_visit"] == len(sources) > 1
+    assert written["bytes"]["sourceTable_visit"] == sum(path.stat().st_size for path in sources)
+    kinds = Counter(kind for kind in images_module.IMAGE_TYPES for path in written["images"] if f"/{kind}/" in path)
+    assert kinds == {"deepCoadd": 1, "calexp": 18, "goodSeeingDiff_differenceExp": 18}
+
+    assert run("ingest", "--direct", "-w", warehouse, tree)[0] == 0
+    assert run("ingest", "--direct", "-w", tmp_path / "other", plain)[0] == 0
+    ours, theirs = (Warehouse.open(str(uri)).scan("Source").drop("input_id") for uri in (warehouse, tmp_path / "other"))
+    assert_frame_equal(ours.collect(), theirs.collect(), check_row_order=False)
+    registered = json.loads(run("images", "register", tree, "--direct", "-w", warehouse, "--json")[1])
+    assert registered["new"] == len(written["images"])
+    assert "37 images: `tractlake images register" in run("simulate", "--out", tree, *sky, "--images")[1]
 
 
 def test_of_a_demo_in_json_nothing_else_goes_to_the_output(run, monkeypatch):

@@ -111,15 +111,26 @@ def simulate(  # noqa: PLR0917 - Typer reads each from the signature
     objects: Annotated[int, typer.Option(help="Sources that the coadds show.")] = 20_000,
     visits: Annotated[int, typer.Option(help="Visits, dithered about the centre.")] = 12,
     seed: Annotated[int, typer.Option(help="The same seed makes the same sky.")] = 1,
+    fits: Annotated[bool, typer.Option("--fits", help="Write the sources as FITS catalogues, not as Parquet.")] = False,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images", help="Also write images: an i-band coadd, and calexps and difference images of two visits."
+        ),
+    ] = False,
     memory: Memory = None,
     workers: Workers = None,
     json: Json = False,
 ) -> None:
     """Write a simulated sky as a Butler-like tree: truth, objects, sources, forced photometry, visits."""
-    from flows.simulating import run
+    from flows import simulating
 
-    report = run(out, ra, dec, radius, objects, visits, seed, memory=memory, workers=workers, quiet=json)
-    display.simulated(report, json=json)
+    sky = (ra, dec, radius, objects, visits, seed)
+    report = simulating.run(out, *sky, memory=memory, workers=workers, quiet=json)
+    if fits:
+        report = simulating.as_fits(report, *sky, memory=memory, workers=workers)
+    shown = simulating.images(out, *sky, memory=memory, workers=workers) if images else ()
+    display.simulated(report, shown, json=json)
 
 
 def demo(

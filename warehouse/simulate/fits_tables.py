@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from warehouse.config import Settings
 from warehouse.contracts import Contract
 from warehouse.errors import NotFoundError, near_misses
 from warehouse.simulate.files import FILES, File, Scope
-from warehouse.simulate.simulation import RUN
+from warehouse.simulate.simulation import RUN, SimulationReport
 from warehouse.simulate.sky import SimulatedSky, make_sky
 from warehouse.simulate.tree import DataId, butler_path
 from warehouse.sky import skymap
@@ -115,7 +115,7 @@ def simulate_fits_tables(
 
 
 def simulate_fits(
-    out: str,
+    report: SimulationReport,
     *,
     ra: float,
     dec: float,
@@ -124,19 +124,29 @@ def simulate_fits(
     visits: int,
     seed: int,
     settings: Settings,
+    last: int | None = None,
     detectors: int = 9,
     release: str = "dp02",
-) -> int:
-    """Put FITS in the place of Parquet for the last visit's sources in a tree of `simulate`; return that visit.
+) -> SimulationReport:
+    """Put FITS in the place of Parquet for the sources in a tree of `simulate`; return the report with these files.
 
-    The arguments are those that the tree was made with.
+    Parameters
+    ----------
+    report
+        Of the tree; the other arguments are those that it was made with.
+    last
+        Of how many of the last visits; None for all.
     """
     sky = _sky(release, ra, dec, radius, objects, visits, detectors, seed)
-    visit = sky.visits[-1].visit
     kind = "sourceTable_visit"
-    paths = write_fits_tables(out, sky, settings, dataset_types=(kind,), only={"visit": [visit]})
-    storage.delete([storage.join(out, path.removesuffix(".fits") + ".parq") for path in paths], settings)
-    return visit
+    wanted = [visit.visit for visit in (sky.visits if last is None else sky.visits[-last:])]
+    paths = write_fits_tables(report.out, sky, settings, dataset_types=(kind,), only={"visit": wanted})
+    placed = {path.removesuffix(".fits") + ".parq": path for path in paths}
+    gone, come = ([storage.join(report.out, path) for path in some] for some in (placed, placed.values()))
+    more = sum(storage.stamp(uri, settings)[0] for uri in come) - sum(storage.stamp(uri, settings)[0] for uri in gone)
+    storage.delete(gone, settings)
+    sizes = {**report.bytes, kind: report.bytes[kind] + more}
+    return replace(report, bytes=sizes, paths=tuple(placed.get(path, path) for path in report.paths))
 
 
 def _sky(
