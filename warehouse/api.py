@@ -5,7 +5,7 @@ Thin on purpose: each method names one function of the rooms below and hands it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from warehouse.lake.maintain import Upkeep
 from warehouse.lake.pins import Pin
 from warehouse.query import catalogue, dataset, lightcurve, scan, skyinfo, sql
 from warehouse.query.areas import Area
+from warehouse.query.dataid import DataId, merged
 from warehouse.query.dataset import Format
 from warehouse.query.lightcurve import Ids
 from warehouse.query.tables import Version
@@ -36,9 +37,6 @@ from warehouse.sky.skymap import SkyMap
 from warehouse.truth import materialise
 from warehouse.verbs.images import ImageVerbs
 from warehouse.verbs.truth import TruthVerbs
-
-DataId = Mapping[str, int | str]
-"""A Butler data id: a value for each dimension; what a visit implies may be in it, too."""
 
 
 class Warehouse(ImageVerbs, TruthVerbs):
@@ -306,13 +304,13 @@ class Warehouse(ImageVerbs, TruthVerbs):
         return catalogue.dataset_types(self._tables, pattern, more=images)
 
     def data_ids(
-        self, dataset_type: str, data_id: DataId | None = None, /, *, version: Version | None = None, **keys: int | str
+        self, dataset_type: str, data_id: DataId | None = None, *, version: Version | None = None, **keys: int | str
     ) -> pl.DataFrame:
         """Return the data ids of a dataset type that have the given values, sorted: dimensions, and how many rows each.
 
         Of images, whose data ids have no rows, the files' URIs.
         """
-        wanted = _merged(data_id, keys)
+        wanted = merged(data_id, keys)
         if finding.is_image_type(self.root, dataset_type):
             return finding.data_ids(self._registered(version), dataset_type, wanted)
         return catalogue.data_ids(self._tables, dataset_type, wanted, version=version)
@@ -341,7 +339,6 @@ class Warehouse(ImageVerbs, TruthVerbs):
         self,
         dataset_type: str,
         data_id: DataId | None = None,
-        /,
         *,
         columns: Sequence[str] | None = None,
         format: Format = "polars",  # noqa: A002 - the word that astropy and pandas users write
@@ -353,7 +350,7 @@ class Warehouse(ImageVerbs, TruthVerbs):
         Of a catalogue its rows, see `warehouse.query.dataset.get`; of an image astropy's ``CCDData``, see
         `warehouse.images.pixels.read_image`, and then neither columns nor a format can be chosen.
         """
-        wanted = _merged(data_id, keys)
+        wanted = merged(data_id, keys)
         if finding.is_image_type(self.root, dataset_type):
             if columns is not None or format != "polars":
                 raise QueryError(f"{dataset_type} is an image: it has no columns and one form", kind="format")
@@ -403,9 +400,3 @@ class Warehouse(ImageVerbs, TruthVerbs):
         """Remove a pinned release's name; `maintain` may then remove what only it needed."""
         self._writable()
         pins.unpin(self.root, name, self.settings)
-
-
-def _merged(data_id: DataId | None, keys: DataId) -> dict[str, int | str]:
-    if data_id is not None and not isinstance(data_id, Mapping):
-        raise QueryError(f"expected a data id as a mapping or as keywords, found {data_id!r}", kind="data_id")
-    return {**(data_id or {}), **keys}

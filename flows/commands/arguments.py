@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from inspect import signature
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,9 +35,6 @@ Out = Annotated[
     str | None,
     typer.Option(help="Write all rows to this file: .parquet, .csv, .arrow, .jsonl, .fits, .ecsv or .vot."),
 ]
-
-# What the functions behind the verbs call what they are handed; no data id has such keys.
-_OWN = ("self", "tables")
 
 
 def opened(uri: str) -> Warehouse:
@@ -82,29 +78,19 @@ def _number_or_moment(text: str) -> int | datetime | str:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def data_id(pairs: Sequence[str], verb: Callable[..., Any], *options: str) -> dict[str, Any]:
-    """Return a data id from texts such as ``tract=4431``, to be handed to a verb of the warehouse by name.
-
-    Parameters
-    ----------
-    options
-        Those of the command that give the verb's own parameters, such as ``--version``.
+def data_id(pairs: Sequence[str]) -> dict[str, int | str]:
+    """Return a data id from texts such as ``tract=4431``.
 
     Raises
     ------
     QueryError
-        A text without ``=``, a key given twice, or one that means something else to the verb.
+        A text without ``=``, or a key given twice.
     """
-    values: dict[str, Any] = {}
-    own = {*signature(verb).parameters, *_OWN}
+    values: dict[str, int | str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals and value):
             raise QueryError(f"a data id is written tract=4431 patch=17, found {pair!r}", kind="data_id")
-        if name in own:
-            option = f"--{name.replace('_', '-')}"
-            hint = f"; the option {option} gives it" if option in options else ""
-            raise QueryError(f"{name!r} is no key of a data id{hint}", kind="data_id")
         if name in values:
             raise QueryError(f"one value a key, found {name}={values[name]} and {pair}", kind="data_id")
         values[name] = int(value) if value.isdecimal() else value

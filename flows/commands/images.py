@@ -112,8 +112,8 @@ def show(
 
     outputs.local(out, ".png")
     wh = opened(warehouse)
-    named = data_id(values or (), wh.get)
-    image = wh.get(dataset_type, **named)
+    named = data_id(values or ())
+    image = wh.get(dataset_type, named)
     title = " ".join([dataset_type, *(f"{key}={value}" for key, value in named.items())])
     _written(draw(image, out, title=title), image, json=json)
 
@@ -141,8 +141,7 @@ def cutout(
     path = outputs.local(out, ".png", ".fits")
     ra, dec = at
     wh = opened(warehouse)
-    named = data_id(values or (), wh.cutout, "--band", "--dataset-type")
-    image = wh.cutout(ra, dec, size, band=band, dataset_type=dataset_type, **named)
+    image = wh.cutout(ra, dec, size, data_id(values or ()), band=band, dataset_type=dataset_type)
     if path.suffix.lower() == ".png":
         draw(image, out, title=f'{dataset_type} {band or ""} at {ra:.5f} {dec:+.5f}, {size:g}"')
     else:

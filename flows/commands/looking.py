@@ -100,12 +100,13 @@ def get(
     """
     wh = opened(warehouse)
     _refuse_images(wh, dataset_type, values or ())
-    named = data_id(values or (), wh.get, "--columns", "--version")
-    asked: dict[str, Any] = {"columns": names(columns), "version": version(wh, at), **named}
-    found = wh.get(dataset_type, format="lazy", **asked)
+    named, chosen, as_of = data_id(values or ()), names(columns), version(wh, at)
+    found = wh.get(dataset_type, named, format="lazy", columns=chosen, version=as_of)
     contract, _ = wh.root.contracts.dataset_types[dataset_type]
     if not _give(wh, found, out, rows, json=json, contracts=(contract,)):
-        wh.get(dataset_type, **asked)  # says so where there is no such dataset, be it one without rows or none
+        wh.get(
+            dataset_type, named, columns=chosen, version=as_of
+        )  # says so where there is no such dataset, be it one without rows or none
 
 
 def sql(
@@ -160,8 +161,7 @@ def data_ids(
 ) -> None:
     """List the data ids of a dataset type that the warehouse holds, with their rows; of images, with their files."""
     wh = opened(warehouse)
-    named = data_id(values or (), wh.data_ids, "--version")
-    found = wh.data_ids(dataset_type, version=version(wh, at), **named)
+    found = wh.data_ids(dataset_type, data_id(values or ()), version=version(wh, at))
     display.rows(found, json=json)
 
 

@@ -23,6 +23,21 @@ NUMBERS = frozenset({"tract", "patch", "visit", "detector", "exposure", "day_obs
 """Dimensions whose values are integers; the others' are words."""
 
 Value = int | str
+DataId = Mapping[str, Value]
+"""A data id as it is given: a value for each dimension; what a visit implies may be in it, too."""
+
+
+def merged(data_id: DataId | None, keys: DataId) -> dict[str, Value]:
+    """Return a data id that is given as a mapping, as keywords, or as both, of which keywords count.
+
+    Raises
+    ------
+    QueryError
+        What is given as a mapping is none.
+    """
+    if data_id is not None and not isinstance(data_id, Mapping):
+        raise QueryError(f"expected a data id as a mapping or as keywords, found {data_id!r}", kind="data_id")
+    return {**(data_id or {}), **keys}
 
 
 @dataclass(frozen=True, slots=True)

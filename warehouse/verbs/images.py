@@ -16,6 +16,7 @@ from warehouse.images.registry import RegisterReport
 from warehouse.lake.events import OnEvent, ignore
 from warehouse.query import scan
 from warehouse.query.areas import Area, Patch, Tract, places
+from warehouse.query.dataid import DataId, merged
 from warehouse.query.scan import Choose
 from warehouse.query.tables import Opened, Version
 from warehouse.verbs.door import Door
@@ -72,13 +73,16 @@ class ImageVerbs(Door):
         ra: float,
         dec: float,
         size_arcsec: float,
+        data_id: DataId | None = None,
         *,
         band: str | None = None,
         dataset_type: str = "deepCoadd",
         version: Version | None = None,
-        **data_id: int | str,
+        **keys: int | str,
     ) -> Any:  # noqa: ANN401 - a CCDData; astropy publishes no types
         """Return a square piece of the image that shows a position, as ``CCDData``; only its tiles are read.
+
+        Where several show it, a data id says which, as `Warehouse.get` takes it.
 
         Raises
         ------
@@ -87,7 +91,7 @@ class ImageVerbs(Door):
         QueryError
             Several visits or bands show it, and the data id does not say which.
         """
-        row = finding.showing(self._registered(version), ra, dec, dataset_type, band, data_id)
+        row = finding.showing(self._registered(version), ra, dec, dataset_type, band, merged(data_id, keys))
         return cutting.cut(row["uri"], ra, dec, size_arcsec, self.settings)
 
     def _registered(self, version: Version | None) -> Registered:
