@@ -104,9 +104,8 @@ def get(
     found = wh.get(dataset_type, named, format="lazy", columns=chosen, version=as_of)
     contract, _ = wh.root.contracts.dataset_types[dataset_type]
     if not _give(wh, found, out, rows, json=json, contracts=(contract,)):
-        wh.get(
-            dataset_type, named, columns=chosen, version=as_of
-        )  # says so where there is no such dataset, be it one without rows or none
+        # Says so where there is no such dataset, rather than one without rows.
+        wh.get(dataset_type, named, columns=chosen, version=as_of)
 
 
 def sql(
