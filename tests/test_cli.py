@@ -329,6 +329,7 @@ def test_a_pin_named_like_a_number_or_a_moment_is_what_its_name_means(on, run, l
         (("data-ids", "objectTable", "version=1"), errors.QueryError, "objectTable has no 'version'"),
         (("data-ids", "objectTable", "columns=1"), errors.QueryError, "no 'columns'"),
         (("footprint", "--out", "s3://bucket/x.png"), errors.QueryError, "s3://bucket/x.png: expected a local file"),
+        (("report", "--out", "s3://bucket/report"), errors.QueryError, "s3://bucket/report: expected a local folder"),
         (("footprint", "--out", "x.jpg"), errors.QueryError, "ends with .png"),
         (("images", "show", "calexp", "--out", "s3://bucket/x.png"), errors.QueryError, "a local file"),
         (("images", "show", "calexp", "--out", "x.jpg"), errors.QueryError, "ends with .png"),

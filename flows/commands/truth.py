@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -170,7 +169,7 @@ def photoz(
 
 def report(
     warehouse: WarehouseUri,
-    out: Annotated[Path, typer.Option(help="Folder for the page and its images.")] = Path("report"),
+    out: Annotated[str, typer.Option(help="Folder for the page and its images.")] = "report",
     json: Json = False,
 ) -> None:
     """Draw what is measured against what is true: a page of figures, with numbers under each."""
