@@ -18,10 +18,9 @@ from string import Template
 
 import numpy as np
 
-from warehouse import storage
 from warehouse.config import Settings
 from warehouse.contracts.derived import MATCHED, MISSED, OBJECT_TRUTH, UNMATCHED_OBJECT
-from warehouse.errors import NotFoundError, QueryError
+from warehouse.errors import NotFoundError
 from warehouse.faults import translated
 from warehouse.lake.delta import Snapshot
 from warehouse.lake.root import Root
@@ -58,13 +57,9 @@ def write(root: Root, snapshot: Snapshot, out: str | os.PathLike[str], settings:
     ------
     NotFoundError
         The table holds no rows.
-    QueryError
-        `out` is no local folder.
     StorageError
         A file cannot be read or written.
     """
-    if storage.scheme(os.fspath(out)) != "file":
-        raise QueryError("expected a local folder for the report", kind="format", uri=os.fspath(out))
     made_of = origin(root, snapshot, settings)
     slices = list(tables.by_tract(snapshot).values())
     if not slices:

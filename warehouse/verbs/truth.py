@@ -8,7 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from warehouse import storage
 from warehouse.contracts.derived import OBJECT_TRUTH, ObjectChoice
+from warehouse.errors import QueryError
 from warehouse.lake.events import OnEvent, ignore
 from warehouse.query import scan
 from warehouse.query.tables import Opened, Version
@@ -121,7 +123,17 @@ class TruthVerbs(Door):
         return photoz_files.write(rows, os.fspath(out), recipe, made.contract, chosen.columns())
 
     def report(self, out: str | os.PathLike[str], *, version: Version | None = None) -> TruthReport:
-        """Draw what is measured against what is true, from ObjectTruth, into a folder with a static page."""
+        """Draw what is measured against what is true, from ObjectTruth, into a folder with a static page.
+
+        Raises
+        ------
+        QueryError
+            `out` is no local folder.
+        NotFoundError
+            ObjectTruth has never been made, or holds no rows.
+        """
+        if storage.scheme(os.fspath(out)) != "file":
+            raise QueryError("expected a local folder for the report", kind="format", uri=os.fspath(out))
         opened = self._object_truth(version)
         return truth_report.write(self.root, opened.snapshot, out, self.settings)
 
