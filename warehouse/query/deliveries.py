@@ -72,7 +72,7 @@ class Deliveries:
 
 def deliveries(tables: Tables, opened: Opened) -> Deliveries:
     """Return the live inputs of a table as of the version that is open."""
-    known = tables.ledger(opened.table)
+    known = tables.ledger(opened.table, opened.snapshot.version)
     return opened.once("deliveries", lambda: _live(opened, known), of=known)
 
 

@@ -194,14 +194,20 @@ class Tables:
                 return None
             raise
 
-    def ledger(self, table: str) -> pl.DataFrame:
-        """Return the ledger's rows of a table, read again only when the ledger has grown."""
+    def ledger(self, table: str, until: int) -> pl.DataFrame:
+        """Return the ledger's rows of a table's versions, at least those up to `until` that have been recorded.
+
+        Read again only when the ledger has grown, and not even looked at where the rows of `until` itself are known:
+        a version's are recorded in one commit.
+        """
+        with self._lock:
+            kept = self._ledgers.get(table)
+        if kept is not None and (kept[1]["version"] >= until).any():
+            return kept[1]
         try:
             version = self._renewed(LEDGER).version
         except NotFoundError:
             version = -1
-        with self._lock:
-            kept = self._ledgers.get(table)
         if kept is not None and kept[0] == version:
             return kept[1]
         rows = ledger.read(self.root.uri, LEDGER, table, self.settings)
