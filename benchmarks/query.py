@@ -3,9 +3,9 @@
     make bench ARGS="query --scale 0.03 --only tractlake;LSDB"
 
 Scale 1 is 2 million rows of Object over a dozen tracts and more than 20 million of ForcedSource. Medians of 20 random
-places, or of as many as are answered in `--seconds`, warm. All must give the same rows. The S3 server is a read-only
-one of our own over the very same files (`query_s3.py` says why), which counts what it sends. LSDB is asked twice: of a
-catalogue with all columns of Object, like everybody else, and of one with those alone that are asked for.
+places, or of as many as are answered in `--seconds`, each asked once before. All must give the same rows. The server of
+S3 is a read-only one of our own over the very same files (`query_s3.py` says why), which counts what it sends. LSDB is
+asked twice: of a catalogue with all columns of Object, like everybody else, and of one with those that are asked for.
 
 Rows by tract are asked for in each one's documented way: of tractlake by `sky_info`, which answers from the log, as a
 plain group-by does not. The count of LSDB is a number that its open catalogue holds; tractlake looks for a newer
