@@ -274,12 +274,13 @@ def test_every_question_is_answered_as_of_a_version(on, run, loaded, tmp_path):
 def test_rows_are_counted_where_they_lie(on, loaded):
     assert json.loads(on("sky-info", "Source", "--json")) == loaded.sky_info("Source").to_dicts()
     some = json.loads(on("sky-info", "Source", "--cone", *CENTRE, 0.02, "--no-means", "--json"))
-    assert some == loaded.sky_info("Source", Cone(*CENTRE, 0.02), means=False).to_dicts()
+    expected = loaded.sky_info("Source", Cone(*CENTRE, 0.02), means=False).drop("ra_mean_deg", "dec_mean_deg")
+    assert some == expected.to_dicts()
     assert 0 < sum(row["rows"] for row in some) < loaded.sky_info("Source")["rows"].sum()
     [first] = {row["tract"] for row in some[:1]}
     told = json.loads(on("sky-info", "Source", "--tract", first, "--no-means", "--json"))
     assert {row["tract"] for row in told} == {first}
-    assert all(row["ra_mean_deg"] is None for row in told)
+    assert not any("ra_mean_deg" in row for row in told)
 
 
 @pytest.mark.parametrize(

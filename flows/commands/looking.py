@@ -185,7 +185,8 @@ def sky_info(  # noqa: PLR0917 - Typer reads each from the signature
     """
     where = _region(cone, box, polygon, tract, patch)
     wh = opened(warehouse)
-    display.rows(wh.sky_info(table, where, means=means, version=version(wh, at)), json=json, most=rows)
+    found = wh.sky_info(table, where, means=means, version=version(wh, at))
+    display.rows(found if means else found.drop("ra_mean_deg", "dec_mean_deg"), json=json, most=rows)
 
 
 def footprint(
