@@ -87,11 +87,11 @@ def run(out: Path, objects: int, visits: int) -> dict[str, Any]:
     inputs, images, warehouse = (str(out / name) for name in FOLDERS)
     with api(display.hint) as ready:
         with _step(f"A piece of sky: RA {RA_DEG:g}, Dec {DEC_DEG:g}, radius {RADIUS_DEG:g} degrees, as a Butler tree"):
-            sky = (RA_DEG, DEC_DEG, RADIUS_DEG, objects, visits, SEED)
-            written = simulating.run(inputs, *sky)
+            sky = simulating.Sky(RA_DEG, DEC_DEG, RADIUS_DEG, objects, visits, SEED)
+            written = simulating.run(inputs, sky)
             display.simulated(written)
-            simulating.as_fits(written, *sky, last=1)
-            count = len(simulating.images(images, *sky))
+            simulating.as_fits(written, sky, last=1)
+            count = len(simulating.images(images, sky))
             display.say(f"the sources of visit {written.visits[-1]} come as FITS; {count} images stand in {images}")
         with _step(f"Files in, tables out: tractlake ingest --warehouse {warehouse} {inputs}"):
             ingested = _ingest(warehouse, inputs, ready)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
@@ -12,14 +12,21 @@ from flows.ingesting import settings
 from warehouse.simulate import SimulationReport, simulate
 
 
+@dataclass(frozen=True, slots=True)
+class Sky:
+    """Which sky is simulated: centre and radius in degrees, how many sources and visits; one seed makes one sky."""
+
+    ra: float
+    dec: float
+    radius: float
+    objects: int
+    visits: int
+    seed: int
+
+
 def run(
     out: str,
-    ra: float,
-    dec: float,
-    radius: float,
-    objects: int,
-    visits: int,
-    seed: int,
+    sky: Sky,
     *,
     memory: str | None = None,
     workers: int | None = None,
@@ -53,12 +60,7 @@ def run(
 
         return simulate(
             out,
-            ra=ra,
-            dec=dec,
-            radius=radius,
-            objects=objects,
-            visits=visits,
-            seed=seed,
+            **asdict(sky),
             settings=told,
             on_file=advance,
         )
@@ -66,12 +68,7 @@ def run(
 
 def as_fits(
     report: SimulationReport,
-    ra: float,
-    dec: float,
-    radius: float,
-    objects: int,
-    visits: int,
-    seed: int,
+    sky: Sky,
     *,
     last: int | None = None,
     memory: str | None = None,
@@ -81,18 +78,12 @@ def as_fits(
     from warehouse.simulate.fits_tables import simulate_fits
 
     told = settings(memory=memory, workers=workers)
-    place = partial(simulate_fits, report, ra=ra, dec=dec, radius=radius, objects=objects, visits=visits, seed=seed)
-    return place(last=last, settings=told)
+    return simulate_fits(report, **asdict(sky), last=last, settings=told)
 
 
 def images(
     out: str,
-    ra: float,
-    dec: float,
-    radius: float,
-    objects: int,
-    visits: int,
-    seed: int,
+    sky: Sky,
     *,
     memory: str | None = None,
     workers: int | None = None,
@@ -101,7 +92,9 @@ def images(
     from warehouse.simulate.images import simulate_images
 
     told = settings(memory=memory, workers=workers)
-    draw = partial(simulate_images, out, ra=ra, dec=dec, radius=radius, objects=objects, seed=seed, settings=told)
-    coadds = draw(visits=visits, dataset_types=("deepCoadd",), patches=1, bands="i", size=(1200, 1200))
-    exposures = draw(visits=min(2, visits), dataset_types=("calexp", "goodSeeingDiff_differenceExp"))
-    return coadds + exposures
+    few = replace(sky, visits=min(2, sky.visits))
+    coadds = simulate_images(
+        out, **asdict(sky), dataset_types=("deepCoadd",), patches=1, bands="i", size=(1200, 1200), settings=told
+    )
+    types = ("calexp", "goodSeeingDiff_differenceExp")
+    return coadds + simulate_images(out, **asdict(few), dataset_types=types, settings=told)

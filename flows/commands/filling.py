@@ -125,11 +125,11 @@ def simulate(  # noqa: PLR0917 - Typer reads each from the signature
     """Write a simulated sky as a Butler-like tree: truth, objects, sources, forced photometry, visits."""
     from flows import simulating
 
-    sky = (ra, dec, radius, objects, visits, seed)
-    report = simulating.run(out, *sky, memory=memory, workers=workers, quiet=json)
+    sky = simulating.Sky(ra, dec, radius, objects, visits, seed)
+    report = simulating.run(out, sky, memory=memory, workers=workers, quiet=json)
     if fits:
-        report = simulating.as_fits(report, *sky, memory=memory, workers=workers)
-    shown = simulating.images(out, *sky, memory=memory, workers=workers) if images else ()
+        report = simulating.as_fits(report, sky, memory=memory, workers=workers)
+    shown = simulating.images(out, sky, memory=memory, workers=workers) if images else ()
     display.simulated(report, shown, json=json)
 
 
