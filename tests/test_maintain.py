@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import content, skies
+from support import content, images, skies
 from warehouse import Warehouse
 from warehouse.errors import NotFoundError, QueryError, WarehouseError
 from warehouse.lake import ledger, maintain, pins
@@ -219,6 +219,19 @@ def test_ledger_and_quarantine_that_were_lost_are_made_again(world):
     again.maintain()
     assert content.ledger(again, TABLE).equals(before)
     assert all(finding.holds for finding in again.audit())
+
+
+def test_what_was_recorded_of_images_is_made_again_with_the_ledger(tmp_path, settings):
+    wh = Warehouse.create(str(tmp_path / "warehouse"), settings=settings)
+    for path in images.make(tmp_path / "tree", bands="g", patches=1):
+        wh.register_images(str(path))
+    before = content.ledger(wh, "Image")
+    assert before.height
+    for name in (ledger.LEDGER, ledger.QUARANTINE):
+        shutil.rmtree(Path(wh.uri) / name)
+    wh.maintain(hours=0)
+    assert content.ledger(wh, "Image").equals(before)
+    assert all(finding.holds for finding in wh.audit())
 
 
 def test_a_pin_of_a_version_that_is_not_there_is_named(world):
